@@ -1,0 +1,1 @@
+"""Connote: mine what images mean, on Ray."""
