@@ -30,6 +30,7 @@ class Images(Section):
     key_column: str | None = None  # parquet: defaults to the row number
     shard_images: int = Field(default=4096, ge=1)  # folder, coco: files that make one shard
     max_pixels: int = Field(default=100_000_000, ge=1)  # larger images are refused as bombs
+    max_side: int = Field(default=1024, ge=8)  # larger images are scaled down for the models
     digest: Literal["content", "index"] = "content"  # index: names, sizes and times only
 
     @model_validator(mode="after")

@@ -1,0 +1,1 @@
+"""The jobs that a recipe runs, and the `connote` command."""

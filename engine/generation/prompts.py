@@ -62,7 +62,7 @@ def load_prompt(name: str, override: str | None, allowed: Iterable[str], image: 
 
     Args:
         name: the package's prompt, without its ending.
-        override: a file on any filesystem, as the recipe names it.
+        override: a file on any filesystem, or in a package (`package:engine.terrarium/a.txt`).
         allowed: the placeholders the stage fills; each is optional in the text.
         image: whether the stage shows the image.
 
@@ -70,14 +70,19 @@ def load_prompt(name: str, override: str | None, allowed: Iterable[str], image: 
         RecipeError: the file cannot be read, or uses a placeholder that the stage does not fill,
             or has no `$image` where the model must see it.
     """
-    if override is None:
-        origin, text = name, (files("engine.generation") / "prompts" / f"{name}.txt").read_text("utf-8")
-    else:
-        try:
-            origin, text = override, locate(override).read_text()
-        except StorageError as error:
-            raise RecipeError(f"prompt of {name}: {error}") from error
-    return parse_prompt(name, text, set(allowed), image, origin)
+    origin = override or f"package:engine.generation/prompts/{name}.txt"
+    return parse_prompt(name, _read(name, origin), set(allowed), image, origin)
+
+
+def _read(name: str, origin: str) -> str:
+    """The text of a file, or of one that lies in a package (`package:engine.terrarium/...`)."""
+    try:
+        if origin.startswith("package:"):
+            package, _, path = origin.removeprefix("package:").partition("/")
+            return (files(package) / path).read_text("utf-8")
+        return locate(origin).read_text()
+    except (StorageError, OSError, ModuleNotFoundError) as error:
+        raise RecipeError(f"prompt {name}: {origin} cannot be read ({error}); name a text file") from error
 
 
 def parse_prompt(name: str, text: str, allowed: set[str], image: bool, origin: str = "") -> Prompt:

@@ -19,7 +19,8 @@ class StageTables:
     """The tables of one stage, `<name>-<fingerprint>/<part>.parquet`.
 
     A table's presence means that its part is done. Beside a table that holds error rows lies
-    `<part>.failed.json` with the reasons and their counts, so that a listing shows what failed.
+    `_<part>.failed.json` with the reasons and their counts, so that a listing shows what failed;
+    readers of Parquet directories pass over names that begin with an underscore.
     The note is written before the table and deleted after one without errors: a crash in between
     leaves at worst a note too many, which the next retry deletes.
     """
@@ -35,22 +36,26 @@ class StageTables:
         """Where the part's table lies once it is committed."""
         return self.directory / f"{part}.parquet"
 
+    def _note(self, part: str) -> Location:
+        return self.directory / f"_{part}{_FAILED}"
+
     def done(self) -> set[str]:
         """The parts whose tables are committed."""
         return {n.removesuffix(".parquet") for n in self.directory.names() if n.endswith(".parquet")}
 
     def failed(self) -> set[str]:
         """The parts whose tables hold error rows."""
-        return {n.removesuffix(_FAILED) for n in self.directory.names() if n.endswith(_FAILED)}
+        names = self.directory.names()
+        return {n.removeprefix("_").removesuffix(_FAILED) for n in names if n.endswith(_FAILED)}
 
     def failures(self, part: str) -> dict[str, int]:
         """The reasons of the part's error rows, and how many rows each has."""
-        note = self.directory / f"{part}{_FAILED}"
+        note = self._note(part)
         return json.loads(note.read_text()) if note.exists() else {}
 
     def commit(self, part: str, table: pa.Table) -> None:
         """Write the part's table; replaces one that is there, for example after a retry."""
-        note = self.directory / f"{part}{_FAILED}"
+        note = self._note(part)
         reasons = Counter(reason for reason in table["error"].to_pylist() if reason is not None)
         if reasons:
             note.write_bytes(json.dumps(dict(sorted(reasons.items())), ensure_ascii=False).encode())

@@ -1,0 +1,76 @@
+"""Joining or starting Ray, and asking first whether the cluster carries the recipe's pools."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import ray
+
+from engine.errors import RecipeError
+from engine.flow.pipeline import READ_CPUS
+from engine.flow.pools import Pool
+
+
+@contextmanager
+def cluster(address: str | None, pools: Sequence[Pool], verbose: bool) -> Iterator[None]:
+    """Connect to the cluster at `address` (or RAY_ADDRESS), else start one on this machine.
+
+    A local Ray is told of as many CPUs as the pools reserve: on a laptop reservations are
+    bookkeeping, and a run that waits for a third core for ever helps nobody.
+
+    Raises:
+        RecipeError: the cluster does not answer or is too small for the pools.
+    """
+    cpus, gpus = reserved(pools)
+    # Ray's own defaults phone home and hold back worker logs' duplicates; neither is wanted here.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    address = address or os.environ.get("RAY_ADDRESS")
+    joined = not ray.is_initialized()
+    if joined:
+        _start(address, cpus, verbose)
+    try:
+        _check(cpus, gpus)
+        yield
+    finally:
+        if joined:
+            ray.shutdown()
+
+
+def reserved(pools: Sequence[Pool]) -> tuple[float, float]:
+    """The CPUs and GPUs that the pools and one reading task reserve at least."""
+    cpus = sum(pool.settings.cpus * pool.settings.actors.min for pool in pools)
+    gpus = sum(getattr(pool.settings, "gpus", 0) * pool.settings.actors.min for pool in pools)
+    return cpus + READ_CPUS, gpus
+
+
+def _start(address: str | None, cpus: float, verbose: bool) -> None:
+    level = logging.INFO if verbose else logging.ERROR
+    if address:
+        try:
+            ray.init(address=address, logging_level=level, log_to_driver=verbose)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise RecipeError(
+                f"no Ray cluster answers at {address} ({error}); start one with `ray start --head`, or leave "
+                "the address out to run on this machine"
+            ) from error
+    else:
+        ray.init(
+            num_cpus=max(os.cpu_count() or 1, int(-(-cpus // 1))),
+            include_dashboard=False,
+            logging_level=level,
+            log_to_driver=verbose,
+        )
+    logging.getLogger("ray.data").setLevel(logging.INFO if verbose else logging.ERROR)
+
+
+def _check(cpus: float, gpus: float) -> None:
+    there = ray.cluster_resources()
+    for what, wanted, has in (("CPU", cpus, there.get("CPU", 0)), ("GPU", gpus, there.get("GPU", 0))):
+        if wanted > has:
+            raise RecipeError(
+                f"generators: the pools reserve {wanted:g} {what}s, the cluster has {has:g}; lower `actors`, "
+                f"`cpus` or `gpus` of a generator, or add nodes"
+            )

@@ -1,0 +1,83 @@
+"""The mining run: catalog, plan, stream, summary."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+from engine.errors import RecipeError
+from engine.flow.catalog import refresh_catalog
+from engine.flow.cluster import cluster
+from engine.flow.pipeline import stream
+from engine.flow.pools import plan_pools
+from engine.flow.progress import Progress
+from engine.flow.report import Session
+from engine.recipe import Recipe
+from engine.rundir import RunDirectory
+from engine.stages import build_stages
+from engine.status import stage_status, work_left
+from engine.summary import summarize
+
+
+def mine(
+    recipe: Recipe,
+    run: RunDirectory,
+    *,
+    address: str | None = None,
+    retry_failed: bool = False,
+    verbose: bool = False,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Run the recipe's stages over its images, going on where an earlier run stopped.
+
+    Args:
+        recipe: what to run.
+        run: where its output lies.
+        address: a Ray cluster; by default RAY_ADDRESS or a Ray of this machine.
+        retry_failed: compute error rows again.
+        verbose: show Ray's and the workers' logs.
+        say: takes the messages for the user.
+
+    Returns:
+        The summary, as written to summary.json.
+
+    Raises:
+        RecipeError: the recipe cannot be run as it is; nothing has been computed.
+        StorageError: a source or the run directory fails; finished parts are kept.
+    """
+    stages = build_stages(recipe)
+    if not stages:
+        raise RecipeError("the recipe has no stage; add describe, associate or caption")
+    pools = plan_pools(recipe, run, stages, retry_failed)
+    with ExitStack() as stack:
+        # Ray starts only when there is work: asking a finished run again takes a second.
+        started: list[bool] = []
+
+        def start() -> None:
+            if not started:
+                started.append(True)
+                stack.enter_context(cluster(address, pools, verbose))
+
+        run.write_recipe(recipe)
+        plan = refresh_catalog(recipe, run, start, say)
+        run.write_plan(plan)
+        run.note_stages(recipe, stages)
+        work = work_left(run, plan, stages, retry_failed)
+        samples = sum(plan["rows"].to_pylist())
+        rows = sum(work["rows"].to_pylist())
+        say(f"{samples:,} samples in {len(plan):,} parts, {samples - rows:,} done before, {rows:,} to do")
+        session, begun = Session(), time.monotonic()
+        if len(work):
+            start()
+            begun = time.monotonic()
+            progress = Progress("mining", rows)
+            for report in stream(work, run, pools, recipe.run.parts_in_flight):
+                session.add(report)
+                progress.add_part(report)
+            progress.close()
+        session.seconds = time.monotonic() - begun
+    summary = summarize(session, stage_status(run, plan, stages), samples)
+    run.write_summary(summary)
+    return summary

@@ -1,0 +1,98 @@
+"""The streaming pass: plan -> read -> pools -> reports, one part one block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import ray
+from ray.data import ActorPoolStrategy, DataContext
+
+from engine.catalog import read_part
+from engine.errors import ConnoteError
+from engine.flow.pools import Pool, PoolActor, with_report
+from engine.flow.report import PartReport
+from engine.flow.turns import DeathCount
+from engine.rundir import RunDirectory
+
+#: What a task that reads a part reserves: reading waits on storage more than it computes.
+READ_CPUS = 0.5
+
+
+def stream(
+    work: pa.Table, run: RunDirectory, pools: Sequence[Pool], parts_in_flight: int
+) -> Iterator[PartReport]:
+    """Take the parts of `work` (rows of the plan) through the pools; yields each part's report.
+
+    Raises:
+        ConnoteError: what a task raised for the user, such as a full disk or a missing shard.
+    """
+    _quiet_context()
+    deaths = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(DeathCount).remote()
+    plan = ray.put(work)
+    parts = ray.data.range(len(work), override_num_blocks=len(work))
+    dataset = parts.map_batches(
+        partial(_read, plan=plan, run=run), batch_size=1, batch_format="pyarrow", num_cpus=READ_CPUS
+    )
+    for pool in pools:
+        dataset = dataset.map_batches(
+            PoolActor,
+            fn_constructor_kwargs={"pool": pool, "deaths": deaths},
+            batch_size=None,
+            batch_format="pyarrow",
+            zero_copy_batch=True,
+            compute=_strategy(pool, parts_in_flight),
+            num_cpus=pool.settings.cpus,
+            num_gpus=getattr(pool.settings, "gpus", 0) or None,
+        )
+    try:
+        for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            for text in block["report"].to_pylist():
+                yield PartReport.from_json(text)
+    except Exception as error:
+        raise explain(error) from error
+
+
+def _read(batch: pa.Table, plan: Any, run: RunDirectory) -> pa.Table:
+    """Read one part: its catalog rows and its encoded images."""
+    work: pa.Table = ray.get(plan)
+    row = work.slice(batch["id"][0].as_py(), 1).to_pylist()[0]
+    table = read_part(run.catalog / row["catalog"], row["start"], row["rows"])
+    return with_report(table, PartReport(row["part"], len(table)))
+
+
+def _strategy(pool: Pool, parts_in_flight: int) -> ActorPoolStrategy:
+    actors = pool.settings.actors
+    size: dict[str, int] = (
+        {"size": actors.min} if actors.min == actors.max else {"min_size": actors.min, "max_size": actors.max}
+    )
+    # One part waits at the actor while the others run, so that none is fetched with an idle engine.
+    return ActorPoolStrategy(
+        **size,
+        max_concurrent_calls_per_actor=parts_in_flight,
+        max_tasks_in_flight_per_actor=parts_in_flight + 1,
+    )
+
+
+def _quiet_context() -> None:
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    # The original exception, without the frames of Ray's executor around it.
+    context.raise_original_map_exception = True
+
+
+def explain(error: BaseException) -> BaseException:
+    """The message for the user inside Ray's wrapping, or the error as it is."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        if isinstance(current, ConnoteError):
+            kind = next(k for k in type(current).__mro__ if k.__module__ == "engine.errors")
+            cause = getattr(current, "cause", None)
+            return kind(str(cause) if isinstance(cause, ConnoteError) else str(current))
+        current = getattr(current, "cause", None) or current.__cause__
+    return error

@@ -1,0 +1,96 @@
+"""From a recipe to its stages, each with the fingerprint of all that decides its output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from engine.generation import generator_digest
+from engine.generation.prompts import load_prompt
+from engine.recipe import Associate, Caption, Describe, Recipe
+from engine.stages.associate import AssociateStage
+from engine.stages.caption import CaptionStage
+from engine.stages.describe import DescribeStage
+from engine.stages.elements import load_concreteness
+from engine.stages.stage import Stage
+from engine.storage import digest_settings
+
+#: Raised when the code of a stage changes what it writes for the same settings.
+CODE_VERSION = {"describe": 1, "associate": 1, "caption": 1}
+
+
+def build_stages(recipe: Recipe) -> list[Stage]:
+    """The recipe's stages, in the order in which a part goes through them.
+
+    Raises:
+        RecipeError: a prompt, table or model that the recipe names cannot be used.
+    """
+    digests = {name: generator_digest(settings) for name, settings in recipe.generators.items()}
+    stages: list[Stage] = []
+    for _, settings in recipe.stages():
+        upstream = [stage.fingerprint for stage in stages]
+        match settings:
+            case Describe():
+                stage: Stage = _describe(recipe, settings, digests, upstream)
+            case Associate():
+                stage = _associate(recipe, settings, digests, upstream)
+            case Caption():
+                stage = _caption(recipe, settings, digests, upstream)
+        stages.append(stage)
+    return stages
+
+
+def _describe(recipe: Recipe, settings: Describe, digests: Mapping[str, str], upstream: list[str]) -> Stage:
+    prompt = load_prompt("describe", settings.prompt, (), image=True)
+    decided_by = {"prompt": prompt.text, "images": _decoding(recipe)}
+    fingerprint = _fingerprint(recipe, "describe", settings, digests, upstream, decided_by)
+    return DescribeStage(settings, prompt, recipe.run.seed, fingerprint)
+
+
+def _associate(recipe: Recipe, settings: Associate, digests: Mapping[str, str], upstream: list[str]) -> Stage:
+    elements = load_prompt("elements", settings.elements_prompt, ("description", "count"), image=False)
+    allowed = ("description", "element", "pos", "words")
+    prompt = load_prompt("associate", settings.prompt, allowed, image=False)
+    table = load_concreteness(settings.concreteness) if settings.concreteness else None
+    # Only what is used: another elements prompt changes nothing when a table chooses.
+    chosen_by = table.digest if table else elements.text
+    decided_by = {"prompt": prompt.text, "elements": chosen_by}
+    fingerprint = _fingerprint(recipe, "associate", settings, digests, upstream, decided_by)
+    return AssociateStage(settings, elements, prompt, table, recipe.run.seed, fingerprint)
+
+
+def _caption(recipe: Recipe, settings: Caption, digests: Mapping[str, str], upstream: list[str]) -> Stage:
+    allowed = ("element", "others", "level", "association", "max_words")
+    prompt = load_prompt("caption", settings.prompt, allowed, image=True)
+    decided_by = {"prompt": prompt.text, "images": _decoding(recipe)}
+    fingerprint = _fingerprint(recipe, "caption", settings, digests, upstream, decided_by)
+    return CaptionStage(settings, prompt, recipe.run.seed, fingerprint)
+
+
+#: Where a prompt or table lies, and which generator by which name, decide nothing: their contents do.
+_PLACES = {"generator", "prompt", "elements_prompt", "concreteness"}
+
+
+def _fingerprint(
+    recipe: Recipe,
+    name: str,
+    settings: Describe | Associate | Caption,
+    digests: Mapping[str, str],
+    upstream: list[str],
+    decided_by: Mapping[str, Any],
+) -> str:
+    return digest_settings(
+        {
+            "stage": name,
+            "code": CODE_VERSION[name],
+            "settings": settings.model_dump(mode="json", exclude=_PLACES),
+            "generator": digests[settings.generator],
+            "seed": recipe.run.seed,
+            "upstream": upstream,
+            **decided_by,
+        }
+    )
+
+
+def _decoding(recipe: Recipe) -> dict[str, int]:
+    return {"max_pixels": recipe.images.max_pixels, "max_side": recipe.images.max_side}

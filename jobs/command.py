@@ -1,0 +1,140 @@
+"""The `connote` command."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from engine.errors import ConnoteError, RecipeError
+from jobs.mine import OK, REFUSED, STOPPED, exit_status, prepare
+
+app = typer.Typer(
+    help="Mine what images mean.", no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False
+)
+
+RecipePath = Annotated[Path, typer.Argument(help="The recipe, a YAML file.", metavar="RECIPE")]
+RunUri = Annotated[str, typer.Argument(help="The run directory: a path or URI.", metavar="RUN")]
+Out = Annotated[str | None, typer.Option(help="Where the run writes; replaces run.out.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="section.key=value; may be repeated.")]
+
+
+class Target(StrEnum):
+    """The forms that `connote export` writes."""
+
+    huggingface = "hf"
+    open_clip = "open_clip"
+    webdataset = "webdataset"
+    csv = "csv"
+
+
+class Which(StrEnum):
+    """Which of an image's captions an export holds."""
+
+    mined = "mined"
+    original = "original"
+    both = "both"
+
+
+@app.command()
+def run(
+    recipe_path: RecipePath,
+    out: Out = None,
+    settings: Settings = None,
+    retry_failed: Annotated[bool, typer.Option(help="Compute error rows again.")] = False,
+    address: Annotated[
+        str | None, typer.Option(help="A Ray cluster; by default RAY_ADDRESS, else local.")
+    ] = None,
+    verbose: Annotated[bool, typer.Option(help="Show Ray's and the workers' logs.")] = False,
+) -> None:
+    """Run a recipe, or go on with it where it stopped: the same command does both."""
+    from engine.flow.mine import mine
+    from jobs.show import summary_lines
+
+    recipe, directory = prepare(recipe_path, out, settings or [])
+    summary = mine(recipe, directory, address=address, retry_failed=retry_failed, verbose=verbose, say=_say)
+    for line in summary_lines(summary, recipe, directory.root.uri):
+        _say(line)
+    raise typer.Exit(exit_status(summary, recipe.run.max_failed_share))
+
+
+@app.command()
+def status(
+    run_uri: RunUri,
+    recipe_path: Annotated[
+        Path | None, typer.Option("--recipe", help="Compare with this recipe instead of the run's own.")
+    ] = None,
+    settings: Settings = None,
+) -> None:
+    """Say what is done, what failed, and what the next run would do. Reads files only."""
+    from engine.rundir import RunDirectory
+    from jobs.show import status_lines
+
+    for line in status_lines(RunDirectory.at(run_uri), recipe_path, settings or []):
+        _say(line)
+
+
+@app.command()
+def export(
+    run_uri: RunUri,
+    target: Annotated[Path, typer.Argument(help="The directory to write.", metavar="DIR")],
+    to: Annotated[Target, typer.Option(help="The form.")],
+    captions: Annotated[Which, typer.Option(help="Which captions.")] = Which.mined,
+    draw: Annotated[bool, typer.Option(help="webdataset: one caption an image, drawn by seed.")] = False,
+    flagged: Annotated[bool, typer.Option(help="Also captions that failed a check.")] = False,
+) -> None:
+    """Write a run's captions for other tools: Hugging Face, open_clip, WebDataset, CSV."""
+    from engine.export import ExportSettings, export_run
+    from engine.rundir import RunDirectory
+
+    chosen = ExportSettings(form=to.value, captions=captions.value, draw=draw, flagged=flagged)
+    for line in export_run(RunDirectory.at(run_uri), str(target), chosen):
+        _say(line)
+
+
+@app.command()
+def show(
+    run_uri: RunUri,
+    images: Annotated[int, typer.Option(help="How many images.", min=1)] = 3,
+) -> None:
+    """Show a few images' descriptions, associations and captions."""
+    from engine.rundir import RunDirectory
+    from jobs.show import sample_lines
+
+    for line in sample_lines(RunDirectory.at(run_uri), images):
+        _say(line)
+
+
+def _say(line: str) -> None:
+    typer.echo(line)
+
+
+def guarded(command: Callable[[], object]) -> int:
+    """Run a command; turn the project's errors into one message and an exit status."""
+    try:
+        command()
+        return OK
+    except RecipeError as error:
+        print(f"connote: refused: {error}", file=sys.stderr)
+        return REFUSED
+    except ConnoteError as error:
+        print(f"connote: stopped: {error}", file=sys.stderr)
+        return STOPPED
+    except KeyboardInterrupt:
+        print("\nconnote: stopped; run the same command to go on from here", file=sys.stderr)
+        return 130
+
+
+def main() -> None:
+    """The entry point of `connote`."""
+    sys.exit(guarded(app))
+
+
+def run_as_command() -> None:
+    """`python -m jobs.mine RECIPE ...` is `connote run RECIPE ...`."""
+    sys.argv.insert(1, "run")
+    main()

@@ -1,0 +1,40 @@
+"""The mining job: describe, associate, caption. `python -m jobs.mine RECIPE` in a Ray job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from engine.errors import RecipeError
+from engine.recipe import Recipe, load_recipe
+from engine.rundir import RunDirectory
+
+#: Exit status (README): some samples failed, but no more than the recipe allows, is a success.
+OK, TOO_MANY_FAILED, REFUSED, STOPPED = 0, 1, 2, 3
+
+
+def prepare(path: Path, out: str | None, settings: list[str]) -> tuple[Recipe, RunDirectory]:
+    """Load a recipe and find its run directory.
+
+    Raises:
+        RecipeError: the recipe is wrong, or nothing says where the run writes.
+    """
+    if out is not None:
+        settings = [*settings, f"run.out={out}"]
+    recipe = load_recipe(path, settings)
+    if not recipe.run.out:
+        raise RecipeError(
+            f"{path}: run.out is not set; say where the run writes, in the recipe or with --out"
+        )
+    return recipe, RunDirectory.at(recipe.run.out)
+
+
+def exit_status(summary: dict[str, Any], max_failed_share: float) -> int:
+    """0, or 1 when more samples failed than `max_failed_share` allows."""
+    return TOO_MANY_FAILED if summary["failed_share"] > max_failed_share else OK
+
+
+if __name__ == "__main__":
+    from jobs.command import run_as_command
+
+    run_as_command()
