@@ -1,0 +1,88 @@
+"""Small runs for the tests of flow: made, started as users do, watched and compared."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+from PIL import Image
+
+SAMPLES, PER_SHARD, PART_ROWS = 60, 20, 6
+PARTS = 12  # four of each shard: 6 + 6 + 6 + 2
+
+
+def write_tars(directory: Path, samples: int = SAMPLES, per_shard: int = PER_SHARD, first: int = 0) -> Path:
+    """Tars of small images, one of which in each shard is broken."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for start in range(first, first + samples, per_shard):
+        with tarfile.open(directory / f"{start:05d}.tar", "w") as tar:
+            for index in range(start, start + per_shard):
+                sink = io.BytesIO()
+                Image.new("RGB", (24, 24), (index * 7 % 256, index % 256, 90)).save(sink, "PNG")
+                data = b"broken" if index % per_shard == 3 else sink.getvalue()
+                for name, content in ((f"{index:05d}.png", data), (f"{index:05d}.txt", b"one colour")):
+                    member = tarfile.TarInfo(name)
+                    member.size = len(content)
+                    tar.addfile(member, io.BytesIO(content))
+    return directory
+
+
+def write_recipe(path: Path, images: Path, delay_s: float = 0.0, actors: int = 1, **sections: object) -> Path:
+    """A recipe of all three stages with scripted generators in two pools."""
+    script = {"backend": "scripted", "delay_s": delay_s, "actors": actors, "cpus": 0.5}
+    recipe = {
+        "images": {"source": "webdataset", "uri": str(images)},
+        "run": {"part_rows": PART_ROWS, "max_failed_share": 0.2},
+        "generators": {"seer": script, "poet": script},
+        "describe": {"generator": "seer"},
+        "associate": {"generator": "seer"},
+        "caption": {"generator": "poet"},
+        **sections,
+    }
+    path.write_text(yaml.safe_dump(recipe))
+    return path
+
+
+def start(recipe: Path, out: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start `connote run` as a process of its own."""
+    command = [sys.executable, "-m", "jobs.mine", str(recipe), "--out", str(out), *arguments]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    )
+
+
+def finish(recipe: Path, out: Path, *arguments: str, status: int = 0) -> str:
+    """Run to the end and return what was printed."""
+    process = start(recipe, out, *arguments)
+    text, _ = process.communicate(timeout=240)
+    assert process.returncode == status, text
+    return text
+
+
+def tables(out: Path) -> dict[str, bytes]:
+    """Every committed stage table, by its path in the run directory."""
+    return {
+        str(path.relative_to(out)): path.read_bytes() for path in sorted(out.glob("stages/*/part-*.parquet"))
+    }
+
+
+def stamps(out: Path) -> dict[str, tuple[int, int]]:
+    """What changes when a table is written again: its inode and its time."""
+    paths = sorted(out.glob("stages/*/part-*.parquet"))
+    return {str(path.relative_to(out)): (path.stat().st_ino, path.stat().st_mtime_ns) for path in paths}
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
+    """Wait until something is so."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.02)

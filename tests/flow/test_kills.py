@@ -1,0 +1,59 @@
+"""Kills in mid-run: the output equals an undisturbed run's, and nothing committed is redone."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.flow import runs
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+def pool_actors() -> list[psutil.Process]:
+    """The processes of pool actors, by the title that Ray gives them."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        title = " ".join(process.info["cmdline"] or [])
+        if title.startswith("ray::") and "PoolActor" in title:
+            found.append(process)
+    return found
+
+
+@pytest.mark.parametrize("committed", [0, 1, 7, 20, 35])
+def test_driver_killed(images: Path, undisturbed: dict[str, bytes], tmp_path: Path, committed: int) -> None:
+    recipe, out = runs.write_recipe(tmp_path / "recipe.yaml", images, delay_s=0.1), tmp_path / "out"
+    process = runs.start(recipe, out)
+    runs.wait_for(lambda: out.exists() and len(runs.tables(out)) >= committed)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    runs.wait_for(lambda: not pool_actors())
+    kept = runs.stamps(out)
+    assert len(kept) < 3 * runs.PARTS, "the kill came too late to show anything"
+    runs.finish(recipe, out)
+    assert runs.tables(out).keys() == undisturbed.keys()
+    assert runs.tables(out) == undisturbed
+    after = runs.stamps(out)
+    assert {name: after[name] for name in kept} == kept, "a committed part was computed again"
+
+
+@pytest.mark.parametrize("committed", [1, 12])
+def test_pool_actor_killed(
+    images: Path, undisturbed: dict[str, bytes], tmp_path: Path, committed: int
+) -> None:
+    recipe, out = runs.write_recipe(tmp_path / "recipe.yaml", images, delay_s=0.1), tmp_path / "out"
+    process = runs.start(recipe, out)
+    runs.wait_for(lambda: out.exists() and len(runs.tables(out)) >= committed)
+    kept = runs.stamps(out)
+    victims = pool_actors()
+    assert victims
+    for victim in victims:
+        victim.kill()
+    text, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, text
+    assert runs.tables(out) == undisturbed
+    after = runs.stamps(out)
+    assert {name: after[name] for name in kept} == kept, "a committed part was computed again"

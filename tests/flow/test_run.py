@@ -1,0 +1,118 @@
+"""One run after another on the same directory: reuse, retry, growth, refusal."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+
+from tests.flow import runs
+
+pytestmark = [pytest.mark.ray]
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
+def test_every_sample_is_there_once(images: Path, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
+    keys = []
+    for name, data in undisturbed.items():
+        if "/caption-" in name:
+            path = tmp_path / "table.parquet"
+            path.write_bytes(data)
+            keys += pq.read_table(path)["key"].to_pylist()
+    assert sorted(keys) == [f"{index:05d}" for index in range(runs.SAMPLES)]
+
+
+def test_a_finished_run_does_nothing_again(images: Path, tmp_path: Path, out: Path) -> None:
+    recipe = runs.write_recipe(tmp_path / "recipe.yaml", images)
+    first = runs.finish(recipe, out)
+    assert "60 samples in 12 parts, 0 done before, 60 to do" in first
+    before = runs.stamps(out)
+    second = runs.finish(recipe, out)
+    assert "60 done before, 0 to do" in second
+    assert runs.stamps(out) == before
+
+
+def test_another_caption_prompt_redoes_captions_only(images: Path, tmp_path: Path, out: Path) -> None:
+    runs.finish(runs.write_recipe(tmp_path / "recipe.yaml", images), out)
+    before = runs.stamps(out)
+    prompt = tmp_path / "caption.txt"
+    prompt.write_text("--- user ---\n$image write of $association")
+    changed = {"generator": "poet", "prompt": str(prompt)}
+    recipe = runs.write_recipe(tmp_path / "recipe.yaml", images, caption=changed)
+    runs.finish(recipe, out)
+    after = runs.stamps(out)
+    assert {name: after[name] for name in before} == before
+    new = after.keys() - before.keys()
+    assert len(new) == runs.PARTS and all("/caption-" in name for name in new)
+
+
+def test_new_shards_are_computed_alone(tmp_path: Path, out: Path) -> None:
+    images = runs.write_tars(tmp_path / "images", samples=20)
+    recipe = runs.write_recipe(tmp_path / "recipe.yaml", images)
+    runs.finish(recipe, out)
+    before = runs.stamps(out)
+    runs.write_tars(images, samples=20, first=20)
+    text = runs.finish(recipe, out)
+    assert "40 samples in 8 parts, 20 done before, 20 to do" in text
+    after = runs.stamps(out)
+    assert {name: after[name] for name in before} == before
+    assert len(after) == 2 * len(before)
+
+
+def test_stage_directories_open_as_they_are(images: Path, tmp_path: Path, out: Path) -> None:
+    runs.finish(runs.write_recipe(tmp_path / "recipe.yaml", images), out)
+    directory = next(out.glob("stages/caption-*"))
+    table = ds.dataset(directory, format="parquet").to_table()
+    assert len(table) == runs.SAMPLES
+    captions = [c for row in table["creative_captions"].to_pylist() if row for c in row]
+    assert len(captions) == 20 * (runs.SAMPLES - 3)
+
+
+def test_failures_are_rows_counted_and_retried(tmp_path: Path, out: Path) -> None:
+    images = runs.write_tars(tmp_path / "images", samples=20)
+    recipe = runs.write_recipe(
+        tmp_path / "recipe.yaml", images, run={"part_rows": 6, "max_failed_share": 0.2}
+    )
+    runs.finish(recipe, out)
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["failed_samples"] == 1 and summary["complete"]
+    assert sum(summary["stages"]["describe"]["failed"].values()) == 1
+    assert summary["stages"]["caption"]["failed"] == {"skipped: associate failed": 1}
+    before = runs.stamps(out)
+    text = runs.finish(recipe, out, "--retry-failed")
+    assert "14 done before, 6 to do" in text
+    after = runs.stamps(out)
+    changed = {name for name in before if before[name] != after[name]}
+    assert len(changed) == 3, "one part of each stage holds the failed row"
+    runs.finish(recipe, out, "--set", "run.max_failed_share=0.01", status=1)
+
+
+def test_a_dead_engine_is_replaced_and_a_deadly_part_given_up(tmp_path: Path, out: Path) -> None:
+    images = runs.write_tars(tmp_path / "images", samples=20)
+    deadly = {"backend": "scripted", "cpus": 0.5, "script": "tests.flow.deadly:answer"}
+    recipe = runs.write_recipe(
+        tmp_path / "recipe.yaml",
+        images,
+        generators={"seer": deadly, "poet": deadly},
+        run={"part_rows": 5, "max_failed_share": 0.5},
+    )
+    runs.finish(recipe, out)
+    summary = json.loads((out / "summary.json").read_text())
+    # The deadly sample takes the rest of its part of five with it, and no other part.
+    assert summary["stages"]["describe"]["failed"]["the engine died 3 times on this part"] == 5
+    assert summary["complete"] and 5 <= summary["failed_samples"] <= 6
+
+
+def test_a_recipe_without_a_place_is_refused(images: Path, tmp_path: Path) -> None:
+    recipe = runs.write_recipe(tmp_path / "recipe.yaml", images)
+    process = runs.start(recipe, tmp_path / "out", "--set", "run.out=", "--set", "describe.nonsense=1")
+    text, _ = process.communicate()
+    assert process.returncode == 2
+    assert "describe.nonsense: unknown key" in text

@@ -1,0 +1,65 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from engine.errors import RecipeError
+from engine.stages.elements import Element, load_concreteness, read_elements
+
+
+def test_elements_are_distinct_and_limited() -> None:
+    items = [{"word": w, "pos": "noun"} for w in ("Fox", "fox ", "kite", "tree")]
+    elements, reason = read_elements(json.dumps({"elements": items}), count=2)
+    assert reason is None
+    assert elements == [Element("fox", "noun"), Element("kite", "noun")]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"elements": 3}', '{"elements": [{"pos": "noun"}]}', "{"])
+def test_other_json_is_refused(text: str) -> None:
+    assert read_elements(text, 5) == (None, "elements are not the JSON asked for")
+
+
+def test_no_element_is_refused() -> None:
+    assert read_elements('{"elements": [{"word": "..", "pos": "noun"}]}', 5) == (None, "no salient element")
+
+
+TABLE = """Word\tBigram\tConc.M\tDom_Pos
+cat\t0\t4.86\tNoun
+sit\t0\t4.0\tVerb
+mat\t0\t4.9\tNoun
+quickly\t0\t2.3\tAdverb
+idea\t0\t1.6\tNoun
+"""
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "concreteness.tsv"
+    path.write_text(TABLE)
+    return path
+
+
+def test_the_most_concrete_content_words_are_chosen(table: Path) -> None:
+    concreteness = load_concreteness(str(table))
+    chosen = concreteness.choose(["The cats sit quickly on the mat, an idea."], count=3, seed=0)
+    assert [element.word for element in chosen] == ["mat", "cat", "sit"]
+    assert chosen[2].pos == "verb"
+
+
+def test_one_caption_is_drawn_by_seed(table: Path) -> None:
+    concreteness = load_concreteness(str(table))
+    captions = ["a cat", "a mat"]
+    drawn = {concreteness.choose(captions, 5, seed)[0].word for seed in range(20)}
+    assert drawn == {"cat", "mat"}
+    assert concreteness.choose(captions, 5, 3) == concreteness.choose(captions, 5, 3)
+    assert concreteness.choose([], 5, 0) == []
+
+
+def test_a_table_without_its_columns_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("Word,Score\ncat,1\n")
+    with pytest.raises(RecipeError, match=r"no column Conc.M.*found Word, Score"):
+        load_concreteness(str(path))
+    path.write_text("Word,Conc.M\ncat,high\n")
+    with pytest.raises(RecipeError, match="line 2"):
+        load_concreteness(str(path))

@@ -1,0 +1,70 @@
+from pathlib import Path
+
+import pytest
+
+from engine.errors import RecipeError
+from engine.recipe import Actors, dump_recipe, load_recipe, parse_recipe
+
+MINIMAL = """
+images: {source: folder, uri: /data}
+generators: {vlm: {backend: scripted}}
+describe: {generator: vlm}
+"""
+
+
+def test_defaults_are_filled_in() -> None:
+    recipe = parse_recipe(MINIMAL)
+    assert [name for name, _ in recipe.stages()] == ["describe"]
+    assert recipe.describe is not None and recipe.describe.attempts == 3
+    assert recipe.generators["vlm"].actors == Actors(min=1, max=1)
+
+
+def test_settings_override_the_file() -> None:
+    recipe = parse_recipe(MINIMAL, ["run.seed=5", "generators.vlm.actors={min: 2, max: 4}"])
+    assert recipe.run.seed == 5
+    assert recipe.generators["vlm"].actors == Actors(min=2, max=4)
+
+
+def test_a_dumped_recipe_loads_as_the_same(tmp_path: Path) -> None:
+    recipe = parse_recipe(MINIMAL)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(dump_recipe(recipe))
+    assert load_recipe(path) == recipe
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("describe.generatr=vlm", "describe.generatr: unknown key; did you mean 'generator'?"),
+        ("describe.generator=other", "describe.generator: 'other' is not under generators (vlm)"),
+        ("caption={generator: vlm}", "caption needs the section associate"),
+        ("run.part_rows=0", "run.part_rows: Input should be greater than or equal to 1"),
+        ("generators.vlm.backend=vlm", "generators.vlm"),
+        ("generators.vlm.actors={min: 3, max: 2}", "max (2) is below min (3)"),
+        ("images.annotations=a.json", "`annotations` is needed by source coco, and by no other"),
+        ("nonsense", "write it as section.key=value"),
+        ("run.seed.x=1", "--set run.seed.x=1"),
+    ],
+)
+def test_mistakes_are_named(change: str, message: str) -> None:
+    with pytest.raises(RecipeError) as refused:
+        parse_recipe(MINIMAL + "run: {seed: 1}\n", [change])
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b", "images: [", "!!python/object/apply:os.system ['true']"])
+def test_what_is_no_recipe_is_refused(text: str) -> None:
+    with pytest.raises(RecipeError):
+        parse_recipe(text)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"none\.yaml"):
+        load_recipe(tmp_path / "none.yaml")
+
+
+def test_every_shipped_recipe_loads() -> None:
+    shipped = sorted(Path("jobs/recipes").glob("*.yaml"))
+    assert len(shipped) >= 2
+    for path in shipped:
+        assert load_recipe(path).stages()
