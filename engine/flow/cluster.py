@@ -48,6 +48,9 @@ def reserved(pools: Sequence[Pool]) -> tuple[float, float]:
 
 def _start(address: str | None, cpus: float, verbose: bool) -> None:
     level = logging.INFO if verbose else logging.ERROR
+    if not verbose:
+        # Ray's C++ core writes errors that it then mends (an actor's restart) to the terminal.
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     if address:
         try:
             ray.init(address=address, logging_level=level, log_to_driver=verbose)

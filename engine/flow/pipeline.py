@@ -11,14 +11,16 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext
 
 from engine.catalog import read_part
-from engine.errors import ConnoteError
+from engine.flow.explain import explain
 from engine.flow.pools import Pool, PoolActor, with_report
 from engine.flow.report import PartReport
 from engine.flow.turns import DeathCount
 from engine.rundir import RunDirectory
 
-#: What a task that reads a part reserves: reading waits on storage more than it computes.
-READ_CPUS = 0.5
+#: What a task that reads a part reserves: reading waits on storage more than it computes. An odd
+#: figure that no pool will have: Ray would fuse reading into a pool that reserves as much, and
+#: parts would no longer be read ahead of a busy engine.
+READ_CPUS = 0.45
 
 
 def stream(
@@ -82,17 +84,3 @@ def _quiet_context() -> None:
     context.print_on_execution_start = False
     # The original exception, without the frames of Ray's executor around it.
     context.raise_original_map_exception = True
-
-
-def explain(error: BaseException) -> BaseException:
-    """The message for the user inside Ray's wrapping, or the error as it is."""
-    seen: set[int] = set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
-        if isinstance(current, ConnoteError):
-            kind = next(k for k in type(current).__mro__ if k.__module__ == "engine.errors")
-            cause = getattr(current, "cause", None)
-            return kind(str(cause) if isinstance(cause, ConnoteError) else str(current))
-        current = getattr(current, "cause", None) or current.__cause__
-    return error

@@ -123,7 +123,7 @@ class PoolActor:
             report.seconds = time.monotonic() - started
             done = made
         assert done is not None
-        report.failed = Counter(reason for reason in done["error"].to_pylist() if reason is not None)
+        report.failed = dict(Counter(reason for reason in done["error"].to_pylist() if reason is not None))
         part.attach(stage, done)
         return report
 
@@ -146,7 +146,7 @@ class PoolActor:
     async def _generator(self) -> Generator:
         async with self.building:
             if self.generator is None:
-                self.generator = build_generator(self.pool.name, self.pool.settings)
+                self.generator = build_generator(self.pool.stages[0].generator, self.pool.settings)
             return self.generator
 
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from PIL import Image
 
+from engine.generation.meter import Meter
 from engine.recipe import Sampling
 
 
@@ -54,6 +55,8 @@ class Response:
 
 class Generator(Protocol):
     """Answers requests. One lives in each pool actor and serves all the stages of its pool."""
+
+    meter: Meter
 
     async def generate(self, requests: Sequence[Request]) -> list[Response]:
         """Answer every request, in order. A request that cannot be answered gets an `error`.

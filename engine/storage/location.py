@@ -104,7 +104,7 @@ class Location:
             if self.is_local:
                 _replace(Path(path), data)
             else:
-                with fs.open_output_stream(path) as stream:
+                with fs.open_output_stream(path, compression=None) as stream:
                     stream.write(data)
 
     def write_table(self, table: pa.Table, row_group_size: int | None = None) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from ray.cluster_utils import Cluster
 
 from tests.flow import runs
 
@@ -54,6 +55,29 @@ def test_pool_actor_killed(
         victim.kill()
     text, _ = process.communicate(timeout=240)
     assert process.returncode == 0, text
+    assert runs.tables(out) == undisturbed
+    after = runs.stamps(out)
+    assert {name: after[name] for name in kept} == kept, "a committed part was computed again"
+
+
+@pytest.mark.parametrize("committed", [1, 12])
+def test_node_killed(images: Path, undisturbed: dict[str, bytes], tmp_path: Path, committed: int) -> None:
+    recipe, out = (
+        runs.write_recipe(tmp_path / "recipe.yaml", images, delay_s=0.1, actors=2),
+        tmp_path / "out",
+    )
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    try:
+        nodes = [cluster.add_node(num_cpus=2) for _ in range(2)]
+        process = runs.start(recipe, out, "--address", cluster.address)
+        runs.wait_for(lambda: out.exists() and len(runs.tables(out)) >= committed)
+        kept = runs.stamps(out)
+        cluster.remove_node(nodes[0], allow_graceful=False)
+        cluster.add_node(num_cpus=2)
+        text, _ = process.communicate(timeout=240)
+        assert process.returncode == 0, text
+    finally:
+        cluster.shutdown()
     assert runs.tables(out) == undisturbed
     after = runs.stamps(out)
     assert {name: after[name] for name in kept} == kept, "a committed part was computed again"

@@ -1,0 +1,146 @@
+"""Descriptions through the engine, over a bare loop around vLLM's AsyncLLM.
+
+Both serve the same images, prompts, model, engine arguments and sampling. Start-up is left out of
+both: the loop is timed after a warm-up, the engine from its first finished part on. The loop has
+its images decoded beforehand and writes nothing, so it is what vLLM can do at best.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from benchmarks.outcome import Outcome, main, median
+from engine.recipe import Recipe, Vllm
+
+SAMPLING = {"temperature": 0, "top_p": 1, "max_tokens": 96}
+PART_ROWS = 64
+
+
+def run(quick: bool) -> Outcome:
+    """Descriptions/s through the engine, against bare AsyncLLM."""
+    rounds, samples = (1, 512) if quick else (3, 1536)
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        write = [sys.executable, "-m", "engine.terrarium.write", str(root / "images")]
+        subprocess.run([*write, "--scenes", str(samples), "--shard-rows", "512", "--seed", "11"], check=True)
+        ratios = []
+        for index in range(rounds):
+            # One after the other, each in a process of its own: nothing is shared but the machine.
+            ours = measure("ours", root, str(root / f"run{index}"))
+            bare = measure("bare", root, "")
+            print(f"  engine {ours:.1f} descriptions/s, bare loop {bare:.1f}")
+            ratios.append(ours / bare)
+        return Outcome("speed_of_light", median(ratios), 0.95, "bare_AsyncLLM")
+
+
+def measure(side: str, root: Path, out: str) -> float:
+    command = [sys.executable, "-m", "benchmarks.speed_of_light", f"--{side}", str(root / "images"), out]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return float(done.stdout.split()[-1])
+
+
+def settings() -> Vllm:
+    """The generator of both sides."""
+    return Vllm(backend="vllm", model="terrarium", cpus=2, requests_in_flight=128)
+
+
+def ours(images: Path, out: str) -> float:
+    """Descriptions/s between the first finished part and the last."""
+    from engine.flow.cluster import cluster
+    from engine.flow.mine import refresh_catalog
+    from engine.flow.pipeline import stream
+    from engine.flow.pools import plan_pools
+    from engine.rundir import RunDirectory
+    from engine.stages import build_stages
+
+    recipe = Recipe.model_validate(
+        {
+            "images": {"source": "webdataset", "uri": str(images)},
+            "run": {"out": out, "part_rows": PART_ROWS, "parts_in_flight": 4},
+            "generators": {"seer": settings().model_dump()},
+            "describe": {
+                "generator": "seer",
+                "prompt": "package:engine.terrarium/prompts/describe.txt",
+                "sampling": SAMPLING,
+            },
+        }
+    )
+    run, stages = RunDirectory.at(out), build_stages(recipe)
+    pools = plan_pools(recipe, run, stages, retry_failed=False)
+    with cluster(None, pools, verbose=False):
+        plan = refresh_catalog(recipe, run, lambda: None, lambda line: None)
+        finished = [
+            (time.perf_counter(), report.rows)
+            for report in stream(plan, run, pools, recipe.run.parts_in_flight)
+        ]
+    # The parts that were in flight with the first one had a share of the time before it.
+    first = recipe.run.parts_in_flight
+    rows = sum(count for _, count in finished[first:])
+    return rows / (finished[-1][0] - finished[first - 1][0])
+
+
+def bare(images: Path) -> float:
+    """Descriptions/s of a loop around AsyncLLM."""
+    from engine.generation.vllm_settings import engine_arguments, prepare_environment
+
+    prepare_environment(settings())
+    from vllm import AsyncEngineArgs, SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+    from vllm.usage.usage_lib import UsageContext
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    pictures = _pictures(images)
+    config = AsyncEngineArgs(**engine_arguments(settings())).create_engine_config(UsageContext.LLM_CLASS)
+    engine = AsyncLLM.from_vllm_config(config, disable_log_stats=True)
+    sampling = SamplingParams(**SAMPLING, output_kind=RequestOutputKind.FINAL_ONLY)
+
+    async def one(room: asyncio.Semaphore, number: int, picture: Image.Image) -> None:
+        prompt: Any = {"prompt": "<image>\ndescribe<answer>", "multi_modal_data": {"image": picture}}
+        async with room:
+            async for _ in engine.generate(prompt, sampling, f"r{number}"):
+                pass
+
+    async def loop(chosen: Sequence[Image.Image], offset: int) -> float:
+        room, started = asyncio.Semaphore(settings().requests_in_flight), time.perf_counter()
+        await asyncio.gather(*(one(room, offset + i, picture) for i, picture in enumerate(chosen)))
+        return time.perf_counter() - started
+
+    async def play() -> float:
+        warm = 4 * PART_ROWS
+        await loop(pictures[:warm], 0)
+        return (len(pictures) - warm) / await loop(pictures[warm:], warm)
+
+    rate = asyncio.run(play())
+    engine.shutdown()
+    return rate
+
+
+def _pictures(images: Path) -> list[Image.Image]:
+    found = []
+    for path in sorted(images.glob("*.tar")):
+        with tarfile.open(path) as tar:
+            for member in tar:
+                file = tar.extractfile(member)
+                if file is not None and member.name.endswith((".png", ".jpg")):
+                    found.append(Image.open(io.BytesIO(file.read())).convert("RGB"))
+    return found
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--ours"]:
+        print(ours(Path(sys.argv[2]), sys.argv[3]))
+    elif sys.argv[1:2] == ["--bare"]:
+        print(bare(Path(sys.argv[2])))
+    else:
+        main(run)

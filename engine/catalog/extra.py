@@ -1,0 +1,58 @@
+"""What comes with an image as text: captions and extra fields."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+
+def parse_extra(text: str) -> dict[str, Any]:
+    """The fields of a JSON text; what is no object, or not valid, is kept under `json`."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = text
+    return value if isinstance(value, dict) else {"json": value}
+
+
+def interpret(texts: dict[str, str]) -> tuple[list[str], dict[str, Any]]:
+    """Captions and extra fields of the texts beside an image, by their endings.
+
+    `txt` is one caption. The fields of `json` are extra; without `txt`, its `captions` or
+    `caption` are the captions. Any other ending is an extra field of that name.
+    """
+    captions = captions_of(texts.get("txt"))
+    extra: dict[str, Any] = parse_extra(texts["json"]) if "json" in texts else {}
+    for name in ("captions", "caption"):
+        if not captions and (found := captions_of(extra.get(name))):
+            captions = found
+            del extra[name]
+    others = {ending: text.strip() for ending, text in texts.items() if ending not in ("txt", "json")}
+    return captions, {**others, **extra}
+
+
+def clean(text: str) -> str:
+    """The text with what UTF-8 cannot hold (halves of surrogate pairs) replaced."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace").decode()
+    return text
+
+
+def jsonable(value: Any) -> Any:
+    """The value as JSON knows it: no NaN, and dates or decimals as text."""
+    if isinstance(value, dict):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | int | bool) else str(value)
+
+
+def captions_of(value: Any) -> list[str]:
+    """A caption or a list of captions without surrounding space; empty ones are none."""
+    items = value if isinstance(value, list | tuple) else [value]
+    return [item.strip() for item in items if isinstance(item, str) and item.strip()]

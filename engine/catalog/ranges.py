@@ -1,0 +1,59 @@
+"""Many small ranges of a file in few reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+#: Reading across a gap of this size costs less than another request, on disks and object stores.
+MAX_GAP = 128 * 2**10
+#: Beyond it a request gains nothing, while more of them run at the same time.
+MAX_SPAN = 16 * 2**20
+#: Requests in flight on one file.
+THREADS = 4
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stretch of a file that is read at once, and which ranges (by index) lie in it."""
+
+    start: int
+    end: int
+    ranges: tuple[int, ...]
+
+
+def read_ranges(file: pa.NativeFile, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+    """Read (offset, size) ranges of a file; a range past the end yields fewer bytes."""
+    pieces: list[bytes] = [b""] * len(ranges)
+    with ThreadPoolExecutor(THREADS) as threads:
+        spans = list(merge(ranges))
+        for span, data in zip(spans, threads.map(lambda s: _read(file, s), spans), strict=True):
+            for index in span.ranges:
+                offset, size = ranges[index]
+                pieces[index] = bytes(data[offset - span.start : offset - span.start + size])
+    return pieces
+
+
+def merge(ranges: Sequence[tuple[int, int]]) -> Iterator[Span]:
+    """Join neighbouring ranges into spans, whatever their order."""
+    order = sorted(range(len(ranges)), key=lambda index: ranges[index])
+    members: list[int] = []
+    start = end = 0
+    for index in order:
+        offset, size = ranges[index]
+        if members and (offset - end > MAX_GAP or max(end, offset + size) - start > MAX_SPAN):
+            yield Span(start, end, tuple(members))
+            members = []
+        if not members:
+            start = end = offset
+        members.append(index)
+        end = max(end, offset + size)
+    if members:
+        yield Span(start, end, tuple(members))
+
+
+def _read(file: pa.NativeFile, span: Span) -> memoryview:
+    return memoryview(file.read_at(span.end - span.start, span.start))

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from engine.errors import StorageError
+from engine.schema import DESCRIBE
+from engine.storage import Location, StageTables, locate
+
+
+def table(*errors: str | None) -> pa.Table:
+    rows = [{"id": str(n), "key": "k", "description": "d", "error": e} for n, e in enumerate(errors)]
+    return pa.Table.from_pylist(rows, schema=DESCRIBE)
+
+
+def names(tables: StageTables) -> list[str]:
+    return sorted(path.name for path in Path(tables.directory.uri).iterdir())
+
+
+@pytest.fixture
+def tables(tmp_path: Path) -> StageTables:
+    return StageTables.of(locate(tmp_path), "describe", "1f3a90c2")
+
+
+def test_presence_means_done(tables: StageTables, tmp_path: Path) -> None:
+    assert tables.done() == set() and tables.read("p", DESCRIBE) is None
+    tables.commit("p", table(None, None))
+    assert tables.done() == {"p"} and tables.failed() == set()
+    assert tables.read("p", DESCRIBE) == table(None, None)
+    assert (tmp_path / "stages" / "describe-1f3a90c2" / "p.parquet").is_file()
+
+
+def test_a_note_says_what_failed_until_a_retry_succeeds(tables: StageTables) -> None:
+    tables.commit("p", table(None, "refused", "zero bytes", "refused"))
+    assert (tables.done(), tables.failed()) == ({"p"}, {"p"})
+    assert tables.failures("p") == {"refused": 2, "zero bytes": 1}
+    tables.commit("p", table(None, None, "zero bytes", None))
+    assert tables.failures("p") == {"zero bytes": 1}
+    tables.commit("p", table(None, None, None, None))
+    assert (tables.done(), tables.failed(), tables.failures("p")) == ({"p"}, set(), {})
+    assert names(tables) == ["p.parquet"]
+
+
+def test_a_crash_between_note_and_table(tables: StageTables, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Location, "write_table", die)
+        tables.commit("p", table("refused"))
+    assert tables.done() == set(), "no table, so the part is done again"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Location, "delete", die)
+        tables.commit("p", table(None))
+    assert (tables.done(), tables.failed()) == ({"p"}, {"p"}), "a note too many, which a retry deletes"
+    tables.commit("p", table(None))
+    assert tables.failed() == set()
+
+
+def test_two_writers_leave_one_table(tables: StageTables) -> None:
+    tables.commit("p", table(None))
+    first = tables.table("p").read_bytes()
+    tables.commit("p", table(None))
+    assert tables.table("p").read_bytes() == first and names(tables) == ["p.parquet"]
+
+
+def test_notes_are_invisible_to_readers_of_directories(tables: StageTables) -> None:
+    import pyarrow.dataset as ds
+
+    tables.commit("p", table(None, "refused"))
+    tables.commit("q", table(None))
+    assert ds.dataset(tables.directory.uri, format="parquet").count_rows() == 3
+
+
+def test_another_stages_table_is_refused(tables: StageTables) -> None:
+    tables.table("p").write_table(pa.table({"a": [1]}))
+    with pytest.raises(StorageError, match=r"p\.parquet: holds other columns .* delete it"):
+        tables.read("p", DESCRIBE)
