@@ -108,7 +108,7 @@ def _plan_now(run: RunDirectory, recipe: Recipe) -> tuple[pa.Table, int, list[st
     states = {"not cataloged yet": new, "changed": changed, "gone": tables.gone(shards)}
     lines += [f"           {state}: {_some(names)}" for state, names in states.items() if names]
     plan = plan_parts(run.catalog, current, recipe.run.part_rows, recipe.run.part_bytes)
-    return plan, 0, lines
+    return plan, len(shards) - len(current), lines
 
 
 def _state_table(states: Sequence[StageStatus]) -> list[str]:

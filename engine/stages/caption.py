@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,6 +18,9 @@ from engine.schema import CAPTION
 from engine.stages.asking import Question, ask
 from engine.stages.stage import Row, Tally
 from engine.stages.words import contains, tokens
+
+
+_BULLET = re.compile(r"^(?:[-*•]|\d+[.)])\s+")
 
 
 @dataclass(frozen=True)
@@ -141,7 +145,7 @@ class CaptionChecks:
 def first_line(text: str) -> str:
     """The first line that says something, without quotes around it or a bullet before it."""
     for line in text.splitlines():
-        stripped = " ".join(line.split()).lstrip("-*• ").strip()
+        stripped = _BULLET.sub("", " ".join(line.split()))
         for left, right in (('"', '"'), ("“", "”"), ("'", "'"), ("**", "**")):
             if stripped.startswith(left) and stripped.endswith(right) and len(stripped) > 2 * len(left):
                 stripped = stripped[len(left) : -len(right)].strip()

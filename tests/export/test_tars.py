@@ -105,6 +105,7 @@ def test_hostile_keys_become_safe_and_stay_apart(tmp_path: Path) -> None:
         "a/b.c",
         "Same",
         "same",
+        "SAME",
         "",
         "naïve\n",
         "x" * 300,

@@ -61,7 +61,7 @@ def test_images_of_shards_become_files(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("handmade_catalog")
 def test_no_key_leads_out_of_the_target(tmp_path: Path) -> None:
-    keys = ["../../../escaped", "/tmp/escaped", "..", "a\tb", "a\nb", "Same", "same"]
+    keys = ["../../../escaped", "/tmp/escaped", "..", "a\tb", "a\nb", "Same", "same", "SAME"]
     run = make_run(tmp_path, [Made(key, picture(i)) for i, key in enumerate(keys)], source="webdataset")
     before = set(tmp_path.rglob("*"))
     list(export_run(run, str(tmp_path / "out"), ExportSettings("csv")))

@@ -83,7 +83,7 @@ def test_messages_name_the_place_and_the_way_out(tmp_path: Path, monkeypatch: py
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(os, "fsync", deny)
-    with pytest.raises(StorageError, match="no permission .* check its owner and mode"):
+    with pytest.raises(StorageError, match=r"no permission .* check its owner and mode"):
         locate(tmp_path / "b.bin").write_bytes(b"x")
 
 

@@ -1,0 +1,27 @@
+"""The settings of a run: one frozen class per section of a recipe; unknown keys are refused."""
+
+from engine.recipe.generators import Actors, Generator, OpenAI, Pool, Scripted, Vllm
+from engine.recipe.inputs import Images, Run
+from engine.recipe.reading import dump_recipe, load_recipe, parse_recipe
+from engine.recipe.stages import Associate, Caption, Describe, Sampling, Stage
+from engine.recipe.whole import Recipe
+
+__all__ = [
+    "Actors",
+    "Associate",
+    "Caption",
+    "Describe",
+    "Generator",
+    "Images",
+    "OpenAI",
+    "Pool",
+    "Recipe",
+    "Run",
+    "Sampling",
+    "Scripted",
+    "Stage",
+    "Vllm",
+    "dump_recipe",
+    "load_recipe",
+    "parse_recipe",
+]

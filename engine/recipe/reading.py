@@ -1,0 +1,98 @@
+"""Reading a recipe from YAML, and telling people what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from engine.errors import RecipeError
+from engine.recipe.generators import OpenAI, Scripted, Vllm
+from engine.recipe.inputs import Images, Run
+from engine.recipe.stages import Associate, Caption, Describe
+from engine.recipe.whole import Recipe
+
+
+def load_recipe(path: str | Path, settings: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and apply `key.key=value` settings (values are YAML) on top of it.
+
+    Raises:
+        RecipeError: the file is missing or no YAML mapping, or a key or value is wrong; the
+            message names each.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"recipe {path}: cannot be read ({error}); name a YAML file") from error
+    return parse_recipe(text, settings, origin=str(path))
+
+
+def parse_recipe(text: str, settings: Sequence[str] = (), origin: str = "recipe") -> Recipe:
+    """Parse the text of a recipe; see `load_recipe`."""
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{origin}: not valid YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise RecipeError(f"{origin}: a recipe is a YAML mapping with a section `images`")
+    for setting in settings:
+        _apply(data, setting)
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        raise RecipeError(f"{origin}: {_explain(error)}") from error
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The recipe as YAML, defaults included."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _apply(data: dict[str, Any], setting: str) -> None:
+    path, equals, text = setting.partition("=")
+    if not equals or not path.strip():
+        raise RecipeError(f"--set {setting}: write it as section.key=value")
+    *parents, last = path.strip().split(".")
+    place: Any = data
+    for parent in parents:
+        place = place.setdefault(parent, {}) if isinstance(place, dict) else place
+        if not isinstance(place, dict):
+            raise RecipeError(f"--set {setting}: '{parent}' is a value, not a section")
+    try:
+        place[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--set {setting}: the value is not valid YAML: {error}") from error
+
+
+def _explain(error: ValidationError) -> str:
+    """One line per mistake: the key's path, then what is wrong with it."""
+    lines = []
+    for detail in error.errors(include_url=False):
+        path = ".".join(str(key) for key in detail["loc"]) or "recipe"
+        message = detail["msg"].removeprefix("Value error, ")
+        if detail["type"] == "extra_forbidden":
+            message = f"unknown key{_suggest(detail['loc'])}"
+        lines.append(f"{path}: {message}")
+    return "\n  ".join([f"{len(lines)} setting(s) refused:", *lines])
+
+
+def _suggest(location: Sequence[str | int]) -> str:
+    known: Mapping[str, Any] = Recipe.model_fields
+    sections: dict[str, type[BaseModel]] = {
+        "images": Images,
+        "run": Run,
+        "describe": Describe,
+        "associate": Associate,
+        "caption": Caption,
+    }
+    for section in location[:-1]:
+        if section in sections:
+            known = sections[str(section)].model_fields
+    if "generators" in location:
+        known = {**Vllm.model_fields, **OpenAI.model_fields, **Scripted.model_fields}
+    close = get_close_matches(str(location[-1]), known, n=1)
+    return f"; did you mean '{close[0]}'?" if close else f" (known: {', '.join(known)})"

@@ -1,0 +1,67 @@
+"""The sections of the stages: `describe`, `associate`, `caption`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from engine.recipe.section import Section
+from engine.schema import LEVELS
+
+
+class Sampling(Section):
+    """How tokens are drawn."""
+
+    temperature: float = Field(default=0.7, ge=0)
+    top_p: float = Field(default=0.9, gt=0, le=1)
+    max_tokens: int = Field(default=150, ge=1)
+
+
+class Stage(Section):
+    """What every generating stage has."""
+
+    generator: str
+    sampling: Sampling = Sampling()
+    attempts: int = Field(default=3, ge=1)
+
+
+class Describe(Stage):
+    """One dense description per image."""
+
+    prompt: str | None = None  # a file instead of the package's prompt; so below
+    sampling: Sampling = Sampling(max_tokens=300)
+
+
+class Associate(Stage):
+    """Salient elements of an image, and the words each evokes at five distances."""
+
+    prompt: str | None = None
+    elements_prompt: str | None = None
+    elements: int = Field(default=5, ge=1)  # at most so many (METHODS A2: top 5)
+    words: int = Field(default=3, ge=1)  # for each element and level (METHODS A2: three)
+    select: Literal["description", "concreteness"] = "description"
+    concreteness: str | None = None  # the table for select: concreteness (csv or tsv)
+    sampling: Sampling = Sampling(max_tokens=1000)
+
+    @model_validator(mode="after")
+    def _table_is_given(self) -> Associate:
+        if (self.select == "concreteness") != (self.concreteness is not None):
+            raise ValueError("`concreteness` (a table of ratings) and `select: concreteness` go together")
+        return self
+
+
+class Caption(Stage):
+    """Creative captions, one for each element, level and drawn association."""
+
+    prompt: str | None = None
+    draw: int | Literal["all"] = 1  # associations drawn for each element and level
+    levels: tuple[str, ...] = LEVELS
+    max_words: int = Field(default=9, ge=1)  # "fewer than 10 words"
+
+    @model_validator(mode="after")
+    def _levels_exist(self) -> Caption:
+        for level in self.levels:
+            if level not in LEVELS:
+                raise ValueError(f"levels: '{level}' is not one of {', '.join(LEVELS)}")
+        return self

@@ -1,0 +1,38 @@
+"""A whole recipe."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from engine.recipe.generators import Generator
+from engine.recipe.inputs import Images, Run
+from engine.recipe.section import Section
+from engine.recipe.stages import Associate, Caption, Describe
+
+
+class Recipe(Section):
+    """A whole recipe. A section that is absent is not run."""
+
+    images: Images
+    run: Run = Run()
+    generators: dict[str, Generator] = Field(default_factory=dict)
+    describe: Describe | None = None
+    associate: Associate | None = None
+    caption: Caption | None = None
+
+    @model_validator(mode="after")
+    def _stages_stand_on_each_other(self) -> Recipe:
+        for name, stage in self.stages():
+            if stage.generator not in self.generators:
+                known = ", ".join(self.generators) or "none"
+                raise ValueError(f"{name}.generator: '{stage.generator}' is not under generators ({known})")
+        if self.caption and not self.associate:
+            raise ValueError("caption needs the section associate")
+        if self.associate and not self.describe:
+            raise ValueError("associate needs the section describe")
+        return self
+
+    def stages(self) -> list[tuple[str, Describe | Associate | Caption]]:
+        """The stages that this recipe runs, in their order."""
+        named = (("describe", self.describe), ("associate", self.associate), ("caption", self.caption))
+        return [(name, stage) for name, stage in named if stage is not None]
