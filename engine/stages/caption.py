@@ -19,7 +19,6 @@ from engine.stages.asking import Question, ask
 from engine.stages.stage import Row, Tally
 from engine.stages.words import contains, tokens
 
-
 _BULLET = re.compile(r"^(?:[-*•]|\d+[.)])\s+")
 
 

@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -51,14 +52,14 @@ def test_captions_of_an_image_share_all_but_the_last_lines() -> None:
     assert shared == len(texts[0].splitlines()) - 2
 
 
-def test_an_override_is_read_and_named_in_errors(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_an_override_is_read_and_named_in_errors(tmp_path: Path) -> None:
     file = tmp_path / "mine.txt"
     file.write_text("Be brief.\n--- user ---\n$image\nWhat is $colour here?")
     with pytest.raises(RecipeError, match=r"mine.txt.*\$colour is not filled here"):
         load_prompt("describe", str(file), (), image=True)
     with pytest.raises(RecipeError, match="cannot use"):
         load_prompt("elements", str(file), ("colour",), image=False)
-    with pytest.raises(RecipeError, match="prompt of describe"):
+    with pytest.raises(RecipeError, match="none.txt"):
         load_prompt("describe", str(tmp_path / "none.txt"), (), image=True)
 
 

@@ -3,6 +3,7 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -115,7 +116,7 @@ def test_a_rejected_request_has_an_error(monkeypatch: pytest.MonkeyPatch) -> Non
     assert generator.meter.snapshot()["errors"] == 1
 
 
-def test_the_engine_dies_once(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+def test_the_engine_dies_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CONNOTE_FAULT_MARKER", str(tmp_path / "died"))
     monkeypatch.setenv("CONNOTE_FAULT_TASK", "caption")
     generator = scripted(script="engine.generation.scripted_faults:die")
@@ -126,7 +127,7 @@ def test_the_engine_dies_once(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None
     assert asyncio.run(generator.generate([ask("caption", "a")]))[0].error is None
 
 
-def test_the_process_ends_once(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_the_process_ends_once(tmp_path: Path) -> None:
     code = (
         "from engine.generation.scripted_faults import crash; from engine.generation.protocol import Request;"
         "from engine.recipe import Sampling; print(crash(Request('describe', ('x',), Sampling(), 1)))"
