@@ -84,14 +84,15 @@ def export(
     target: Annotated[Path, typer.Argument(help="The directory to write.", metavar="DIR")],
     to: Annotated[Target, typer.Option(help="The form.")],
     captions: Annotated[Which, typer.Option(help="Which captions.")] = Which.mined,
-    draw: Annotated[bool, typer.Option(help="webdataset: one caption an image, drawn by seed.")] = False,
+    draw: Annotated[bool, typer.Option(help="One caption an image, drawn by the run's seed.")] = False,
     flagged: Annotated[bool, typer.Option(help="Also captions that failed a check.")] = False,
+    images: Annotated[bool, typer.Option(help="hf: also the images themselves.")] = False,
 ) -> None:
     """Write a run's captions for other tools: Hugging Face, open_clip, WebDataset, CSV."""
     from engine.export import ExportSettings, export_run
     from engine.rundir import RunDirectory
 
-    chosen = ExportSettings(form=to.value, captions=captions.value, draw=draw, flagged=flagged)
+    chosen = ExportSettings(form=to.value, captions=captions.value, draw=draw, flagged=flagged, images=images)
     for line in export_run(RunDirectory.at(run_uri), str(target), chosen):
         _say(line)
 

@@ -95,7 +95,7 @@ def _plan_now(run: RunDirectory, recipe: Recipe) -> tuple[pa.Table, int, list[st
     """The parts that a run would have, the shards that it would catalog, and how the source stands."""
     tables = CatalogTables(run.catalog)
     try:
-        shards = discover(recipe.images)
+        shards = discover(recipe.images, run.root)
     except ConnoteError as error:
         plan = run.read_plan()
         line = f"source     cannot be read now, so the last run's plan is shown: {error}"

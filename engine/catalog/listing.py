@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pyarrow.fs as pafs
 
-from engine.catalog.pattern import expand_braces, glob_matches, is_glob, static_root
+from engine.catalog.pattern import expand_braces, glob_matches, is_glob, is_pattern, static_root
 from engine.errors import RecipeError, StorageError
 from engine.storage import Location, locate
 
@@ -59,7 +59,7 @@ def is_hidden(path: str) -> bool:
 
 def _find(uri: str, wanted: Callable[[str], bool]) -> list[FoundFile]:
     place = locate(uri.rstrip("/") or uri)
-    kind = place.info().type  # a name with brackets that exists is meant as it stands
+    kind = _kind(place)  # a name with brackets that exists is meant as it stands
     if kind == pafs.FileType.File:
         return [FoundFile(place.name, place.uri.rpartition("/")[0], place.info())]
     if kind == pafs.FileType.Directory:
@@ -71,6 +71,16 @@ def _find(uri: str, wanted: Callable[[str], bool]) -> list[FoundFile]:
     for pattern in (name for name in names if is_glob(name)):
         found |= {file.path: file for file in _globbed(root, pattern, wanted)}
     return [found[path] for path in sorted(found)]
+
+
+def _kind(place: Location) -> pafs.FileType:
+    try:
+        return place.info().type
+    except StorageError:
+        # A pattern may be longer than any name; what fails besides fails again in its listing.
+        if is_pattern(place.uri):
+            return pafs.FileType.NotFound
+        raise
 
 
 def _inside(root: str, below: str, wanted: Callable[[str], bool]) -> Iterator[FoundFile]:

@@ -41,6 +41,11 @@ def is_glob(pattern: str) -> bool:
     return _WILD.search(pattern) is not None
 
 
+def is_pattern(path: str) -> bool:
+    """Whether the path holds a glob or braces."""
+    return "{" in path or is_glob(path)
+
+
 def static_root(pattern: str) -> str:
     """The directory above the first component with a brace or wildcard."""
     special = re.search(r"[*?\[{]", pattern)

@@ -107,5 +107,5 @@ def _refused(size: int) -> str | None:
 
 def _times(places: list[str]) -> str:
     """How often, and where first; nothing for what happened once to the shard as a whole."""
-    first = f", the first is {places[0]}" if places[0] else ""
+    first = f", the first is {places[0]!r}" if places[0] else ""
     return f" ({len(places)} times{first})" if len(places) > 1 or first else ""

@@ -17,6 +17,7 @@ from engine.catalog.tar import scan_tar
 from engine.catalog.webdataset import is_tar
 from engine.errors import RecipeError
 from engine.recipe import Images
+from engine.storage import Location
 
 _KINDS = {
     "webdataset": ".tar, .tar.gz or .tgz files",
@@ -35,8 +36,12 @@ class ScannedShard:
     warnings: tuple[str, ...]
 
 
-def discover(images: Images) -> list[Shard]:
+def discover(images: Images, run: Location | None = None) -> list[Shard]:
     """Find the shards of a source, sorted by name; reads listings only.
+
+    Args:
+        images: names the source.
+        run: the run's directory; if it lies within the source, its own tables are no shards.
 
     Raises:
         RecipeError: nothing is found, something named is missing, or may not be read.
@@ -47,7 +52,7 @@ def discover(images: Images) -> list[Shard]:
         raise RecipeError("images.uri: source coco takes one image folder; use one run for each split")
     places: list[list[Shard]] = []
     for uri in uris:
-        shards = _discover_one(uri, images)
+        shards = [shard for shard in _discover_one(uri, images) if not _lies_in(shard, run)]
         if not shards:
             raise RecipeError(
                 f"images.uri: no {_KINDS[images.source]} at {uri}; name a directory that holds them, a glob "
@@ -55,6 +60,10 @@ def discover(images: Images) -> list[Shard]:
             )
         places.append(shards)
     return sorted(distinct(places), key=lambda shard: shard.name)
+
+
+def _lies_in(shard: Shard, run: Location | None) -> bool:
+    return run is not None and shard.format != "files" and shard.uri.startswith(f"{run.uri.rstrip('/')}/")
 
 
 def scan(shard: Shard, images: Images) -> ScannedShard:

@@ -38,7 +38,7 @@ def refresh_catalog(
         ConnoteError: the source or a shard cannot be read; shards scanned so far are kept.
     """
     tables = CatalogTables(run.catalog)
-    shards = discover(recipe.images)
+    shards = discover(recipe.images, run.root)
     known = tables.get_all(shards)
     for name in tables.gone(shards):
         say(f"shard {name} is not in the source any more: its samples are left out")

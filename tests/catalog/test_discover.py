@@ -4,13 +4,16 @@ import os
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.fs as pafs
+import pyarrow.parquet as pq
 import pytest
 
 from engine.catalog import discover
 from engine.catalog.pattern import expand_braces, glob_matches
 from engine.errors import RecipeError, StorageError
 from engine.recipe import Images
+from engine.storage import Location
 from tests.catalog.sets import entries, tar_bytes, webdataset
 
 
@@ -62,6 +65,11 @@ def test_a_list_of_places_renames_nothing_that_came_before(shards: Path) -> None
 def test_a_name_with_brackets_that_exists_is_meant_as_it_stands(tmp_path: Path) -> None:
     (tmp_path / "set [1]{a,b}.tar").write_bytes(tar_bytes(entries(1)))
     assert [s.name for s in discover(webdataset(tmp_path / "set [1]{a,b}.tar"))] == ["set [1]{a,b}.tar"]
+
+
+def test_a_pattern_may_be_longer_than_a_name(shards: Path) -> None:
+    names = ",".join(["00000", *(f"0000{n}" for n in (1, 2) for _ in range(100))])
+    assert len(discover(webdataset(f"{shards}/train/{{{names}}}.tar"))) == 3
 
 
 @pytest.mark.parametrize("source", ["webdataset", "parquet", "folder"])
@@ -133,3 +141,12 @@ def test_braces_that_cannot_be_meant(pattern: str) -> None:
 def test_globs() -> None:
     assert glob_matches("a/b/c.tar", "**/c.tar") and glob_matches("c.tar", "**/c.tar")
     assert glob_matches("a/b.tar", "*/*.tar") and not glob_matches("a/b/c.tar", "*/*.tar")
+
+
+def test_a_run_inside_its_source_is_no_part_of_it(tmp_path: Path) -> None:
+    for name in ("a.parquet", "run/catalog/b.parquet", "run/stages/describe-1/part.parquet"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table({"image": [b"x"]}), tmp_path / name)
+    images = Images(source="parquet", uri=str(tmp_path))
+    assert len(discover(images)) == 3
+    assert [shard.name for shard in discover(images, Location(str(tmp_path / "run")))] == ["a.parquet"]

@@ -59,7 +59,7 @@ def test_an_override_is_read_and_named_in_errors(tmp_path: Path) -> None:
         load_prompt("describe", str(file), (), image=True)
     with pytest.raises(RecipeError, match="cannot use"):
         load_prompt("elements", str(file), ("colour",), image=False)
-    with pytest.raises(RecipeError, match="none.txt"):
+    with pytest.raises(RecipeError, match=r"none\.txt"):
         load_prompt("describe", str(tmp_path / "none.txt"), (), image=True)
 
 
