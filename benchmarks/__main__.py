@@ -10,7 +10,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-NAMES = ("engine_overhead", "scaling", "prefix_sharing", "speed_of_light", "ray_data_llm")
+NAMES = (
+    "engine_overhead",
+    "scaling",
+    "prefix_sharing",
+    "speed_of_light",
+    "ray_data_llm",
+    "terrarium_quality",
+)
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
 

@@ -139,3 +139,7 @@ def run_as_command() -> None:
     """`python -m jobs.mine RECIPE ...` is `connote run RECIPE ...`."""
     sys.argv.insert(1, "run")
     main()
+
+
+if __name__ == "__main__":
+    main()

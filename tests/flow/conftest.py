@@ -2,7 +2,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.catalog.conftest import bucket, s3_server
 from tests.flow import runs
+
+__all__ = ["bucket", "s3_server"]
 
 
 @pytest.fixture(scope="session")

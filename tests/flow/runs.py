@@ -50,7 +50,7 @@ def write_recipe(path: Path, images: Path, delay_s: float = 0.0, actors: int = 1
     return path
 
 
-def start(recipe: Path, out: Path, *arguments: str) -> subprocess.Popen[str]:
+def start(recipe: Path, out: Path | str, *arguments: str) -> subprocess.Popen[str]:
     """Start `connote run` as a process of its own."""
     command = [sys.executable, "-m", "jobs.mine", str(recipe), "--out", str(out), *arguments]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
@@ -59,7 +59,7 @@ def start(recipe: Path, out: Path, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def finish(recipe: Path, out: Path, *arguments: str, status: int = 0) -> str:
+def finish(recipe: Path, out: Path | str, *arguments: str, status: int = 0) -> str:
     """Run to the end and return what was printed."""
     process = start(recipe, out, *arguments)
     text, _ = process.communicate(timeout=240)

@@ -126,7 +126,8 @@ def test_a_schema_is_obeyed_even_by_noise(engine: Engine) -> None:
     good = [response for response in engine.ask(*requests) if response.error is None]
     assert good, "every answer was cut"
     for response in good:
-        said = json.loads(response.text)
+        # Not strict: xgrammar lets control characters into strings of bounded length.
+        said = json.loads(response.text, strict=False)
         assert set(said) == {"word", "pos"} and said["pos"] in ("noun", "verb") and len(said["word"]) <= 12
 
     cut = Request("x", (picture(1), "elements"), Sampling(max_tokens=4), 1, schema=SCHEMA)
@@ -167,7 +168,7 @@ def test_wrong_settings_are_named(model: Path) -> None:
     ):
         with pytest.raises(RecipeError, match=r"^generators\.vlm: .*" + message):
             build_generator("vlm", settings_of(model, **values))
-    with pytest.raises(RecipeError, match="model .*no-model"):
+    with pytest.raises(RecipeError, match=r"model .*no-model"):
         build_generator("vlm", settings_of(config_only))
 
 

@@ -1,0 +1,89 @@
+"""The embedded world through the real thing: vLLM, Ray, tars, the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+
+from engine.schema import LEVELS
+from engine.stages.words import contains
+from engine.terrarium import MODEL_DIR
+from tests.flow import runs
+
+pytestmark = [pytest.mark.vllm, pytest.mark.ray, pytest.mark.slow]
+
+RECIPE = Path("jobs/recipes/terrarium.yaml")
+SCENES = 48
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("scenes")
+    command = [sys.executable, "-m", "engine.terrarium.write", str(directory), "--scenes", str(SCENES)]
+    subprocess.run([*command, "--shard-rows", "16", "--seed", "3"], check=True)
+    return directory
+
+
+def settings(scenes: Path) -> tuple[str, ...]:
+    return ("--set", f"images.uri={scenes}", "--set", "run.part_rows=8")
+
+
+def engine_processes() -> list[psutil.Process]:
+    """vLLM's engine processes, by the title that vLLM gives them."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        if any("EngineCore" in word for word in process.info["cmdline"] or []):
+            found.append(process)
+    return found
+
+
+def rows(out: Path, stage: str) -> list[dict[str, object]]:
+    return [
+        r for p in sorted(out.glob(f"stages/{stage}-*/part-*.parquet")) for r in pq.read_table(p).to_pylist()
+    ]
+
+
+def test_scenes_to_captions_with_the_engine_killed_on_the_way(scenes: Path, tmp_path: Path) -> None:
+    assert (MODEL_DIR / "model.safetensors").exists()
+    out = tmp_path / "out"
+    process = runs.start(RECIPE, out, *settings(scenes))
+    runs.wait_for(lambda: out.exists() and len(runs.tables(out)) >= 4, seconds=240)
+    kept = runs.stamps(out)
+    victims = engine_processes()
+    assert victims, "no engine process was found"
+    for victim in victims:
+        victim.send_signal(signal.SIGKILL)
+    text, _ = process.communicate(timeout=400)
+    assert process.returncode == 0, text
+    after = runs.stamps(out)
+    assert {name: after[name] for name in kept} == kept, "a committed part was computed again"
+    assert not engine_processes(), "an engine outlived its run"
+
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["complete"] and summary["samples"] == SCENES
+    described, associated, captioned = (rows(out, stage) for stage in ("describe", "associate", "caption"))
+    for table in (described, associated, captioned):
+        assert len({row["id"] for row in table}) == SCENES
+    assert sum(row["error"] is None for row in captioned) >= 0.95 * SCENES
+    captions = [c for row in captioned for c in row["creative_captions"] or ()]  # type: ignore[attr-defined]
+    good = [c for c in captions if c["flag"] is None]
+    assert len(good) >= 0.9 * len(captions)
+    assert all(contains(c["caption"], c["association"]) and len(c["caption"].split()) < 10 for c in good)
+    assert {c["level"] for c in good} == set(LEVELS)
+
+    shown = subprocess.run(
+        [sys.executable, "-m", "jobs.command", "show", str(out), "--images", "2"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "COLUMNS": "100"},
+    ).stdout
+    assert "metaphor" in shown and "description" in shown
