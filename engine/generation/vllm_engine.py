@@ -54,6 +54,9 @@ class VllmGenerator:
 
     async def close(self) -> None:
         """End the engine's processes."""
+        # Else the task that reads answers takes the end of the process for a crash, and says so.
+        if self._engine.output_handler is not None:
+            self._engine.output_handler.cancel()
         await asyncio.to_thread(self._engine.shutdown, _SHUTDOWN_S)
         self._watchdog.close()
 

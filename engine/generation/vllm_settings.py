@@ -52,7 +52,11 @@ def prepare_environment(settings: Vllm) -> None:
     """
     on_cpu = settings.gpus == 0
     # On CPUs vLLM warns about each of the choices below, in every process.
-    values = {"VLLM_LOGGING_LEVEL": "ERROR" if on_cpu else "WARNING", "VLLM_NO_USAGE_STATS": "1"}
+    values = {
+        "VLLM_LOGGING_LEVEL": "ERROR" if on_cpu else "WARNING",
+        "VLLM_LOGGING_STREAM": "ext://sys.stderr",
+        "VLLM_NO_USAGE_STATS": "1",
+    }
     if on_cpu:
         values |= {
             "PYTHONWARNINGS": "ignore::FutureWarning",
@@ -86,17 +90,23 @@ def engine_arguments(settings: Vllm) -> dict[str, Any]:
         "enable_prefix_caching": True,
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
-        **(_cpu_arguments(settings) if settings.gpus == 0 else {}),
+        **(_cpu_arguments(settings) if settings.gpus == 0 else _gpu_arguments(settings.gpus)),
+        **settings.engine,
     }
-    if settings.gpus > 1:
-        arguments["tensor_parallel_size"] = int(settings.gpus)
-    arguments |= settings.engine
     if arguments["load_format"] not in _SAFE_FORMATS:
         raise RecipeError(
             f"engine.load_format: {arguments['load_format']} may load weights that are not safetensors; "
             f"use one of {', '.join(sorted(_SAFE_FORMATS))}"
         )
     return {name: value for name, value in arguments.items() if value is not None}
+
+
+def _gpu_arguments(gpus: float) -> dict[str, Any]:
+    if gpus > 1:
+        # Named, because inside a Ray placement group vLLM would ask Ray for workers of its own.
+        return {"tensor_parallel_size": int(gpus), "distributed_executor_backend": "mp"}
+    # Actors that share a GPU share its memory.
+    return {"gpu_memory_utilization": 0.9 * gpus} if gpus < 1 else {}
 
 
 def _cpu_arguments(settings: Vllm) -> dict[str, Any]:

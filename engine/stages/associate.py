@@ -121,7 +121,7 @@ def read_associations(text: str, word: str, count: int) -> tuple[dict[str, list[
         are there are worth keeping if no attempt does better.
     """
     try:
-        answer = json.loads(text)
+        answer = json.loads(text, strict=False)
         levels = {level: [clean(str(item)) for item in answer[level]] for level in LEVELS}
     except (ValueError, KeyError, TypeError):
         return None, "associations are not the JSON asked for"

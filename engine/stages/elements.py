@@ -47,7 +47,7 @@ def elements_schema(count: int) -> dict[str, Any]:
 def read_elements(text: str, count: int) -> tuple[list[Element] | None, str | None]:
     """Parse the answer: distinct words, at most `count`; or the reason why it is refused."""
     try:
-        items = json.loads(text)["elements"]
+        items = json.loads(text, strict=False)["elements"]
         found = {clean(item["word"]): item.get("pos") for item in items}
     except (ValueError, KeyError, TypeError, AttributeError):
         return None, "elements are not the JSON asked for"

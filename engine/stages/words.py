@@ -11,8 +11,15 @@ _TOKEN = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 
 
 def clean(word: str) -> str:
-    """A word or short phrase in lower case, without surrounding punctuation or extra spaces."""
-    return " ".join(word.split()).strip(" .,;:!?\"'`*()[]").casefold()
+    """A word or short phrase in lower case, without surrounding punctuation or extra spaces.
+
+    Control characters, which grammars of constrained JSON let through, count as spaces.
+    """
+    return (
+        " ".join("".join(c if c.isprintable() else " " for c in word).split())
+        .strip(" .,;:!?\"'`*()[]")
+        .casefold()
+    )
 
 
 def tokens(text: str) -> list[str]:

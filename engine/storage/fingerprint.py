@@ -21,7 +21,8 @@ def digest_of(*texts: str | bytes) -> str:
     """Hex digest of a sequence of texts; ("ab", "c") and ("a", "bc") differ."""
     hasher = hashlib.blake2b(digest_size=DIGEST_BYTES)
     for text in texts:
-        data = text.encode() if isinstance(text, str) else text
+        # Names of files need not be valid UTF-8.
+        data = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
         hasher.update(len(data).to_bytes(8, "little"))
         hasher.update(data)
     return hasher.hexdigest()

@@ -38,6 +38,7 @@ def test_contains_means_whole_words(text: str, phrase: str, expected: bool) -> N
 def test_clean_strips_what_models_put_around_words() -> None:
     assert clean('  "Quiet  Joy." ') == "quiet joy"
     assert clean("**") == ""
+    assert clean("quiet\x00\njoy") == "quiet joy"
 
 
 def test_tokens_keep_letters_of_every_script() -> None:
