@@ -127,13 +127,12 @@ def read_associations(text: str, word: str, count: int) -> tuple[dict[str, list[
         return None, "associations are not the JSON asked for"
     reason = None
     for level, words in levels.items():
-        kept = [item for item in dict.fromkeys(words) if item and not repeats(item, word)][:count]
-        if len(kept) < count:
-            repeated = any(repeats(item, word) for item in words)
-            reason = reason or (
-                "an association repeats the word" if repeated else f"too few at level {level}"
-            )
-        levels[level] = kept
+        distinct = [item for item in dict.fromkeys(words) if item]
+        kept = [item for item in distinct if not repeats(item, word)]
+        if len(kept) < count and reason is None:
+            repeated = len(kept) < len(distinct)
+            reason = "an association repeats the word" if repeated else f"too few at level {level}"
+        levels[level] = kept[:count]
     return levels, reason
 
 

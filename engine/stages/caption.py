@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -103,8 +102,9 @@ class CaptionStage:
     def _pick(self, sample: str, element: str, level: str, words: list[str]) -> list[str]:
         if self.settings.draw == "all" or self.settings.draw >= len(words):
             return words
-        chance = random.Random(derive_seed(self.seed, sample, "draw", element, level))
-        return chance.sample(words, self.settings.draw)
+        lots = [derive_seed(self.seed, sample, "draw", element, level, index) for index in range(len(words))]
+        order = sorted(range(len(words)), key=lots.__getitem__)
+        return [words[index] for index in order[: self.settings.draw]]
 
     def _request(self, sample: str, picture: Picture | None, one: Wanted, attempt: int) -> Request:
         seed = derive_seed(self.seed, sample, self.name, one.element, one.level, one.association, attempt)

@@ -15,16 +15,14 @@ def clean(word: str) -> str:
 
     Control characters, which grammars of constrained JSON let through, count as spaces.
     """
-    return (
-        " ".join("".join(c if c.isprintable() else " " for c in word).split())
-        .strip(" .,;:!?\"'`*()[]")
-        .casefold()
-    )
+    if not word.isprintable():
+        word = "".join(c if c.isprintable() else " " for c in word)
+    return " ".join(word.split()).strip(" .,;:!?\"'`*()[]").casefold()
 
 
 def tokens(text: str) -> list[str]:
     """The words of a text in lower case; hyphens and apostrophes stay inside a word."""
-    return [token.casefold() for token in _TOKEN.findall(text)]
+    return _TOKEN.findall(text.casefold())
 
 
 @lru_cache(maxsize=100_000)
@@ -37,8 +35,14 @@ def repeats(phrase: str, original: str) -> bool:
     """Whether the phrase contains the original word or a form of it (METHODS A2: never)."""
     if phrase == original:
         return True
-    forms = {lemma(token) for token in tokens(original)} - _FUNCTION_WORDS
+    forms = _forms(original)
     return any(lemma(token) in forms for token in tokens(phrase))
+
+
+@lru_cache(maxsize=100_000)
+def _forms(phrase: str) -> frozenset[str]:
+    """The dictionary forms of a phrase's content words."""
+    return frozenset(lemma(token) for token in tokens(phrase)) - _FUNCTION_WORDS
 
 
 def contains(text: str, phrase: str) -> bool:
