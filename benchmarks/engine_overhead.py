@@ -27,7 +27,7 @@ GOAL_PLANNING_S = 10
 
 def run(quick: bool) -> Outcome:
     """Samples/s through describe, associate and caption, against 1,000."""
-    samples, rounds = (4_096, 1) if quick else (16_384, 3)
+    samples, rounds = (4_096, 1) if quick else (32_768, 3)
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         planning(root, 10_000 if quick else 100_000)

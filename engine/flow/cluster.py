@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
+import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import ray
 
@@ -48,25 +51,43 @@ def reserved(pools: Sequence[Pool]) -> tuple[float, float]:
 
 def _start(address: str | None, cpus: float, verbose: bool) -> None:
     level = logging.INFO if verbose else logging.ERROR
-    if not verbose:
-        # Ray's C++ core writes errors that it then mends (an actor's restart) to the terminal.
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    options: dict[str, Any] = {"logging_level": level, "log_to_driver": verbose}
     if address:
-        try:
-            ray.init(address=address, logging_level=level, log_to_driver=verbose)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise RecipeError(
-                f"no Ray cluster answers at {address} ({error}); start one with `ray start --head`, or leave "
-                "the address out to run on this machine"
-            ) from error
+        options["address"] = address
     else:
-        ray.init(
-            num_cpus=max(os.cpu_count() or 1, int(-(-cpus // 1))),
-            include_dashboard=False,
-            logging_level=level,
-            log_to_driver=verbose,
-        )
-    logging.getLogger("ray.data").setLevel(logging.INFO if verbose else logging.ERROR)
+        options |= {"num_cpus": max(os.cpu_count() or 1, math.ceil(cpus)), "include_dashboard": False}
+    try:
+        with nullcontext() if verbose else _quiet():
+            ray.init(**options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        if not address:
+            raise
+        raise RecipeError(
+            f"no Ray cluster answers at {address} ({error}); start one with `ray start --head`, or leave "
+            "the address out to run on this machine"
+        ) from error
+    logging.getLogger("ray.data").setLevel(level)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Ray's C++ core from the terminal: it logs as errors what it then mends itself.
+
+    It announces this choice, too, while it starts; that line is held back, unless starting fails.
+    """
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(terminal, held.read())
+            raise
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
 
 
 def _check(cpus: float, gpus: float) -> None:
