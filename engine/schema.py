@@ -65,7 +65,7 @@ ELEMENT = pa.struct(
 ASSOCIATE = pa.schema([_ID, _KEY, pa.field("elements", pa.list_(ELEMENT)), _ERROR])
 
 #: One caption: written for `element` at `level` to contain `association`. `flag` is null when it
-#: passed every check, else the reason of its last attempt; `attempts` counts the generations.
+#: passed every check, else the reason why the attempt that is kept did not; `attempts` counts all.
 CAPTION_ITEM = pa.struct(
     [
         pa.field("element", pa.string()),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -11,6 +12,9 @@ import pyarrow.compute as pc
 
 from engine.rundir import RunDirectory
 from engine.stages import Stage
+
+#: Notes of failures that are read at once: on an object store each takes a round trip.
+_THREADS = 32
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,9 @@ def stage_status(run: RunDirectory, plan: pa.Table, stages: Sequence[Stage]) -> 
         rows_done = int(pc.sum(pc.filter(plan["rows"], done)).as_py() or 0)
         planned = set(pc.filter(plan["part"], done).to_pylist())
         failed: Counter[str] = Counter()
-        for part in sorted(tables.failed() & planned):
-            failed.update(tables.failures(part))
+        with ThreadPoolExecutor(_THREADS) as threads:
+            for reasons in threads.map(tables.failures, sorted(tables.failed() & planned)):
+                failed.update(reasons)
         parts_done = int(pc.sum(done).as_py() or 0)
         states.append(
             StageStatus(
@@ -77,3 +82,12 @@ def work_left(run: RunDirectory, plan: pa.Table, stages: Sequence[Stage], retry_
         complete = done if complete is None else complete & done
     finished = pc.is_in(plan["part"], value_set=pa.array(sorted(complete or ()), pa.string()))
     return plan.filter(pc.invert(finished))
+
+
+def set_aside(run: RunDirectory, plan: pa.Table, stages: Sequence[Stage], say: Callable[[str], None]) -> None:
+    """Leave in the stages' directories only the tables of planned parts; see `StageTables`."""
+    planned = set(plan["part"].to_pylist())
+    for stage in stages:
+        tables = run.tables(stage)
+        if moved := tables.set_aside(planned):
+            say(f"{stage.name}: {moved:,} tables of parts that are not planned any more moved to _aside/")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -124,6 +125,10 @@ def guarded(command: Callable[[], object]) -> int:
         return REFUSED
     except ConnoteError as error:
         print(f"connote: stopped: {error}", file=sys.stderr)
+        return STOPPED
+    except Exception:
+        traceback.print_exc()
+        print("connote: stopped by a fault of its own; finished parts are kept, see above", file=sys.stderr)
         return STOPPED
     except KeyboardInterrupt:
         print("\nconnote: stopped; run the same command to go on from here", file=sys.stderr)

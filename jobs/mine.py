@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import RecipeError
-from engine.recipe import Recipe, load_recipe
+from engine.recipe import Recipe, Run, load_recipe
 from engine.rundir import RunDirectory
 
 #: Exit status (README): some samples failed, but no more than the recipe allows, is a success.
@@ -14,14 +14,16 @@ OK, TOO_MANY_FAILED, REFUSED, STOPPED = 0, 1, 2, 3
 
 
 def prepare(path: Path, out: str | None, settings: list[str]) -> tuple[Recipe, RunDirectory]:
-    """Load a recipe and find its run directory.
+    """Load a recipe and find its run directory; `out` stands above the recipe and the settings.
 
     Raises:
         RecipeError: the recipe is wrong, or nothing says where the run writes.
     """
-    if out is not None:
-        settings = [*settings, f"run.out={out}"]
     recipe = load_recipe(path, settings)
+    if out is not None:
+        # Not as a setting: those are YAML, where 007 is a number and what follows " #" a comment.
+        run = Run.model_validate({**recipe.run.model_dump(), "out": out})
+        recipe = recipe.model_copy(update={"run": run})
     if not recipe.run.out:
         raise RecipeError(
             f"{path}: run.out is not set; say where the run writes, in the recipe or with --out"

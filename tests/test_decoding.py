@@ -134,7 +134,7 @@ def test_every_orientation(orientation: int, format: str) -> None:
 @pytest.mark.parametrize("format", ["TIFF", "BMP"])
 def test_other_formats_and_modes(format: str, mode: str) -> None:
     if format == "BMP" and mode in ("YCbCr", "CMYK"):
-        pytest.skip("no such files")
+        return  # BMP has no such modes
     cat = decode(photo("cat.jpg"), LIMIT)
     decoded = decode(encoded(cat.convert(mode), format), LIMIT)
     assert difference(decoded, cat.convert(mode).convert("RGB")) < 1

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pyarrow.parquet as pq
 import pytest
 
@@ -36,15 +35,6 @@ def settings(scenes: Path) -> tuple[str, ...]:
     return ("--set", f"images.uri={scenes}", "--set", "run.part_rows=8")
 
 
-def engine_processes() -> list[psutil.Process]:
-    """vLLM's engine processes, by the title that vLLM gives them."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        if any("EngineCore" in word for word in process.info["cmdline"] or []):
-            found.append(process)
-    return found
-
-
 def rows(out: Path, stage: str) -> list[dict[str, object]]:
     return [
         r for p in sorted(out.glob(f"stages/{stage}-*/part-*.parquet")) for r in pq.read_table(p).to_pylist()
@@ -57,7 +47,7 @@ def test_scenes_to_captions_with_the_engine_killed_on_the_way(scenes: Path, tmp_
     process = runs.start(RECIPE, out, *settings(scenes))
     runs.wait_for(lambda: out.exists() and len(runs.tables(out)) >= 4, seconds=240)
     kept = runs.stamps(out)
-    victims = engine_processes()
+    victims = runs.descendants(process, "EngineCore")
     assert victims, "no engine process was found"
     for victim in victims:
         victim.send_signal(signal.SIGKILL)
@@ -65,7 +55,7 @@ def test_scenes_to_captions_with_the_engine_killed_on_the_way(scenes: Path, tmp_
     assert process.returncode == 0, text
     after = runs.stamps(out)
     assert {name: after[name] for name in kept} == kept, "a committed part was computed again"
-    assert not engine_processes(), "an engine outlived its run"
+    assert not any(victim.is_running() for victim in victims)
 
     summary = json.loads((out / "summary.json").read_text())
     assert summary["complete"] and summary["samples"] == SCENES

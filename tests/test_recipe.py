@@ -44,6 +44,12 @@ def test_a_dumped_recipe_loads_as_the_same(tmp_path: Path) -> None:
         ("images.annotations=a.json", "`annotations` is needed by source coco, and by no other"),
         ("nonsense", "write it as section.key=value"),
         ("run.seed.x=1", "--set run.seed.x=1"),
+        ("run.max_failed_share=.nan", "run.max_failed_share: Input should be a finite number"),
+        ("describe.sampling={temperature: .inf}", "temperature: Input should be a finite number"),
+        ("generators.vlm.delay_s=.inf", "delay_s: Input should be a finite number"),
+        ("images.uri=''", "images.uri: is empty"),
+        ("images.uri=[]", "images.uri: is empty"),
+        ("images.uri=[/data, ' ']", "images.uri: is empty"),
     ],
 )
 def test_mistakes_are_named(change: str, message: str) -> None:
@@ -68,3 +74,21 @@ def test_every_shipped_recipe_loads() -> None:
     assert len(shipped) >= 2
     for path in shipped:
         assert load_recipe(path).stages()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("caption.draw=0", "caption.draw: 0 draws no association"),
+        ("caption.draw=-1", "caption.draw: -1 draws no association"),
+        ("caption.levels=[]", "caption.levels: name at least one level"),
+        ("caption.levels=[concept, concept]", "caption.levels: name at least one level, and each once"),
+        ("caption.levels=[concepts]", "caption.levels: 'concepts' is not one of synonym"),
+    ],
+)
+def test_captions_that_cannot_be_drawn_are_refused(change: str, message: str) -> None:
+    mines = MINIMAL + "associate: {generator: vlm}\ncaption: {generator: vlm, draw: all}\n"
+    assert parse_recipe(mines, ["caption.draw=2", "caption.levels=[concept]"]).caption
+    with pytest.raises(RecipeError) as refused:
+        parse_recipe(mines, [change])
+    assert message in str(refused.value)

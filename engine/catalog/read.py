@@ -9,6 +9,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from engine.catalog.images import Loaded, changed, gone, read_files, read_gzip, read_rows, read_tar
+from engine.catalog.parts import part_name
 from engine.catalog.shard import file_state
 from engine.catalog.tables import Catalogued, parse_header
 from engine.errors import StorageError
@@ -20,13 +21,14 @@ from engine.storage.location import explained
 PART_TABLE = CATALOG.append(pa.field("image", pa.binary()))
 
 
-def read_part(catalog: Location, start: int, rows: int) -> pa.Table:
+def read_part(catalog: Location, start: int, rows: int, part: str | None = None) -> pa.Table:
     """Read the samples of a part and their images.
 
     Args:
         catalog: the catalog table of the part's shard.
         start: its first row.
         rows: how many rows it has.
+        part: its id; if the catalog now gives these rows another, they are not read.
 
     Returns:
         Schema PART_TABLE; `image` is null where `error` says why.
@@ -35,6 +37,11 @@ def read_part(catalog: Location, start: int, rows: int) -> pa.Table:
         StorageError: the shard is missing, cannot be read, or was changed since it was cataloged.
     """
     header, table = read_catalog(catalog, start, rows)
+    if part is not None and part != part_name(header, start, rows):
+        raise StorageError(
+            f"{catalog.uri}: shard {header.name} was cataloged anew since this run was planned; run the same "
+            "command again"
+        )
     offsets, errors = table["offset"].to_pylist(), table["error"].to_pylist()
     wanted = [i for i, offset in enumerate(offsets) if offset is not None and errors[i] is None]
     images: list[bytes | None] = [None] * len(table)

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from engine.catalog import sources
 from engine.catalog.shard import Format, Shard
-from engine.catalog.sources import scan
 from engine.errors import StorageError
 from engine.recipe import Images
 from engine.storage import Location, digest_of
@@ -73,16 +73,21 @@ class CatalogTables:
     directory: Location
 
     def update(self, shard: Shard, images: Images) -> Update:
-        """Catalog a shard, unless that is done and the shard is as it was then.
+        """Catalog a shard, unless that is done and the shard is as it was then; see `scan`."""
+        before = self.get(shard)
+        if before is not None and is_current(before, shard):
+            return Update(before, scanned=False)
+        return self.scan(shard, images)
+
+    def scan(self, shard: Shard, images: Images) -> Update:
+        """Catalog a shard, whatever is known of it.
 
         Raises:
             RecipeError: the shard is not what the recipe says.
             StorageError: the shard cannot be read, or the catalog cannot be written.
         """
         before = self.get(shard)
-        if before is not None and is_current(before, shard):
-            return Update(before, scanned=False)
-        scanned = scan(shard, images)
+        scanned = sources.scan(shard, images)
         failed = len(scanned.table) - scanned.table["error"].null_count
         after = Catalogued(
             file_name(shard.name),

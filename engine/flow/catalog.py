@@ -21,7 +21,11 @@ _WARNINGS = 10
 
 
 def refresh_catalog(
-    recipe: Recipe, run: RunDirectory, start: Callable[[], None], say: Callable[[str], None]
+    recipe: Recipe,
+    run: RunDirectory,
+    start: Callable[[], None],
+    say: Callable[[str], None],
+    retry_failed: bool = False,
 ) -> pa.Table:
     """Bring the catalog up to date and plan its parts.
 
@@ -30,6 +34,7 @@ def refresh_catalog(
         run: where the catalog lies.
         start: called before the first Ray task, if there is any.
         say: told of shards that changed or went, and of warnings.
+        retry_failed: scan shards again that have samples which could not be read.
 
     Returns:
         The plan (schema PLAN), in the order of the shards' names.
@@ -42,7 +47,10 @@ def refresh_catalog(
     known = tables.get_all(shards)
     for name in tables.gone(shards):
         say(f"shard {name} is not in the source any more: its samples are left out")
-    open_shards = [s for s in shards if s.name not in known or not is_current(known[s.name], s)]
+    current = {shard.name for shard in shards if shard.name in known and is_current(known[shard.name], shard)}
+    if retry_failed:
+        current -= {name for name in current if known[name].failed}
+    open_shards = [shard for shard in shards if shard.name not in current]
     if open_shards:
         start()
         known |= _scan_all(tables, open_shards, recipe.images, say)
@@ -66,7 +74,7 @@ def _scan_all(
 
 
 def _updates(tables: CatalogTables, shards: Sequence[Shard], images: Images) -> Iterator[Update]:
-    task = ray.remote(CatalogTables.update)
+    task = ray.remote(CatalogTables.scan)
     waiting = list(reversed(shards))
     running = [task.remote(tables, waiting.pop(), images) for _ in shards[:_IN_FLIGHT]]
     try:

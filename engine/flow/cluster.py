@@ -35,7 +35,7 @@ def cluster(address: str | None, pools: Sequence[Pool], verbose: bool) -> Iterat
     if joined:
         _start(address, cpus, verbose)
     try:
-        _check(cpus, gpus)
+        _check(cpus, gpus, pools)
         yield
     finally:
         if joined:
@@ -51,6 +51,11 @@ def reserved(pools: Sequence[Pool]) -> tuple[float, float]:
 
 def _start(address: str | None, cpus: float, verbose: bool) -> None:
     level = logging.INFO if verbose else logging.ERROR
+    if address and address.startswith("ray://"):
+        raise RecipeError(
+            f"address {address}: Ray Data does not run through Ray Client; run the command on a node of the "
+            "cluster, or as a job: ray job submit --address http://HEAD:8265 -- python -m jobs.mine RECIPE"
+        )
     options: dict[str, Any] = {"logging_level": level, "log_to_driver": verbose}
     if address:
         options["address"] = address
@@ -90,11 +95,19 @@ def _quiet() -> Iterator[None]:
             os.close(terminal)
 
 
-def _check(cpus: float, gpus: float) -> None:
+def _check(cpus: float, gpus: float, pools: Sequence[Pool]) -> None:
     there = ray.cluster_resources()
     for what, wanted, has in (("CPU", cpus, there.get("CPU", 0)), ("GPU", gpus, there.get("GPU", 0))):
         if wanted > has:
             raise RecipeError(
                 f"generators: the pools reserve {wanted:g} {what}s, the cluster has {has:g}; lower `actors`, "
                 f"`cpus` or `gpus` of a generator, or add nodes"
+            )
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    for pool in pools:
+        one = {"CPU": pool.settings.cpus, "GPU": getattr(pool.settings, "gpus", 0)}
+        if not any(all(node.get(what, 0) >= amount for what, amount in one.items()) for node in nodes):
+            raise RecipeError(
+                f"generators.{pool.generator}: an actor reserves {one['CPU']:g} CPUs and {one['GPU']:g} GPUs"
+                ", and no node of the cluster has both; lower `cpus` or `gpus`, or add a larger node"
             )

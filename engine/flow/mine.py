@@ -17,7 +17,7 @@ from engine.flow.report import Session
 from engine.recipe import Recipe
 from engine.rundir import RunDirectory
 from engine.stages import build_stages
-from engine.status import stage_status, work_left
+from engine.status import set_aside, stage_status, work_left
 from engine.summary import summarize
 
 
@@ -60,10 +60,11 @@ def mine(
                 started.append(True)
                 stack.enter_context(cluster(address, pools, verbose))
 
+        plan = refresh_catalog(recipe, run, start, say, retry_failed)
         run.write_recipe(recipe)
-        plan = refresh_catalog(recipe, run, start, say)
         run.write_plan(plan)
         run.note_stages(recipe, stages)
+        set_aside(run, plan, stages, say)
         work = work_left(run, plan, stages, retry_failed)
         samples = sum(plan["rows"].to_pylist())
         rows = sum(work["rows"].to_pylist())

@@ -15,18 +15,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from engine.errors import EngineDied
+from engine.errors import EngineDied, RecipeError, StorageError
+from engine.flow.parcel import pack, unpack
 from engine.flow.report import PartReport, StageReport
-from engine.flow.turns import Turns
+from engine.flow.turns import MAX_DEATHS, Turns, Verdict
 from engine.generation import build_generator
 from engine.generation.protocol import Generator
 from engine.recipe import Images, OpenAI, Recipe, Scripted, Vllm
 from engine.rundir import RunDirectory
 from engine.stages import Part, Stage, Tally
 
-#: A part that was there each of so many times when its engine died is not tried again: one image
-#: that kills the engine must not keep the run from ending.
-MAX_DEATHS = 3
 #: The status with which an actor leaves when its engine is dead.
 ENGINE_DIED = 13
 
@@ -44,6 +42,11 @@ class Pool:
     images_needed_after: bool
     last: bool
     retry_failed: bool
+
+    @property
+    def generator(self) -> str:
+        """The generator's name in the recipe."""
+        return self.stages[0].generator
 
 
 def plan_pools(recipe: Recipe, run: RunDirectory, stages: Sequence[Stage], retry_failed: bool) -> list[Pool]:
@@ -83,7 +86,7 @@ class PoolActor:
 
     def __init__(self, pool: Pool, deaths: Any) -> None:
         self.pool = pool
-        self.deaths = deaths  # a handle on the session's `DeathCount`
+        self.deaths = deaths  # a handle on the session's `Deaths`
         self.turns = Turns()
         self.threads = ThreadPoolExecutor(max(2, round(pool.settings.cpus)), "decode")
         self.generator: Generator | None = None
@@ -93,68 +96,80 @@ class PoolActor:
         # looking through them for garbage at Python's usual pace took a fifth of the time.
         gc.set_threshold(100_000, 50, 100)
 
-    async def __call__(self, table: pa.Table) -> pa.Table:
+    async def __call__(self, block: pa.Table) -> pa.Table:
         """Run the pool's stages on a part; returns the part, or from the last pool its report."""
-        report = PartReport.from_json(table["report"][0].as_py())
-        part = Part.of(report.part, table.drop_columns(["report"]))
-        deaths = await self.deaths.begin.remote(part.id, alone=False)
-        async with self.turns.take(alone=deaths > 0):
-            if deaths:
-                await self.deaths.begin.remote(part.id, alone=True)
-            for stage in self.pool.stages:
-                report.stages[stage.name] = await self._advance(part, stage, deaths)
-            await self.deaths.end.remote(part.id)
-        if self.generator is not None:
-            meter = {**self.generator.meter.snapshot(), "alive_s": time.monotonic() - self.started}
-            report.meters[self.pool.name] = {f"{os.uname().nodename}:{os.getpid()}": meter}
-        if self.pool.last:
-            return pa.table({"report": [report.to_json()]})
-        onward = part.to_table((*self.pool.before, *self.pool.stages), self.pool.images_needed_after)
-        return with_report(onward, report)
-
-    async def _advance(self, part: Part, stage: Stage, deaths: int) -> StageReport:
-        """Attach the stage's committed table, or make, commit and attach it."""
-        tables = self.pool.run.tables(stage)
-        done = await asyncio.to_thread(tables.read, part.id, stage.schema)
-        again = done is not None and self.pool.retry_failed and done["error"].null_count < len(done)
-        report = StageReport()
-        if done is None or again:
-            tally, started = Tally(), time.monotonic()
-            made = await self._run(part, stage, tally, done, deaths)
-            await asyncio.to_thread(tables.commit, part.id, made)
-            report.add(tally)
-            report.computed = len(made) if done is None else len(done) - done["error"].null_count
-            report.seconds = time.monotonic() - started
-            done = made
-        assert done is not None
-        report.failed = dict(Counter(reason for reason in done["error"].to_pylist() if reason is not None))
-        part.attach(stage, done)
-        return report
-
-    async def _run(
-        self, part: Part, stage: Stage, tally: Tally, before: pa.Table | None, deaths: int
-    ) -> pa.Table:
-        if deaths >= MAX_DEATHS:
-            part.fail(f"the engine died {deaths} times on this part")
+        report, table = unpack(block)
+        part = Part.of(report.part, table)
         try:
-            generator = await self._generator()
-            return await part.run(stage, generator, self.pool.images, self.threads, tally, before)
+            await self._take_turn(part, report)
         except EngineDied as error:
             # An actor that lives on with a dead engine would take part after part and fail them
             # all. Leaving the process makes Ray start another and give it this one's parts.
             print(
                 f"{self.pool.name}: {error}; this actor leaves and is replaced", file=sys.stderr, flush=True
             )
+            await self.deaths.died.remote(str(error))
             os._exit(ENGINE_DIED)
+        if self.generator is not None:
+            meter = {**self.generator.meter.snapshot(), "alive_s": time.monotonic() - self.started}
+            report.meters[self.pool.name] = {f"{os.uname().nodename}:{os.getpid()}": meter}
+        if self.pool.last:
+            return pack(report)
+        stages = (*self.pool.before, *self.pool.stages)
+        return pack(report, part.to_table(stages, self.pool.images_needed_after))
+
+    async def _take_turn(self, part: Part, report: PartReport) -> None:
+        """Run the stages beside other parts; alone if an engine died when the part was there."""
+        verdict = await self.deaths.begin.remote(part.id, alone=False)
+        async with self.turns.take(alone=verdict.deaths > 0):
+            if verdict.deaths:
+                verdict = await self.deaths.begin.remote(part.id, alone=True)
+            if verdict.outage is not None:
+                await asyncio.to_thread(self._take_back, verdict)
+            given_up = verdict.deaths >= MAX_DEATHS
+            if given_up:
+                part.fail(f"the engine died {verdict.deaths} times on this part: {verdict.reason}")
+            for stage in self.pool.stages:
+                report.stages[stage.name] = await self._advance(part, stage)
+            await self.deaths.end.remote(part.id, came_through=not given_up)
+
+    def _take_back(self, verdict: Verdict) -> None:
+        """Stop the run: it is not the parts that kill the engines, so none stays given up."""
+        for part in verdict.outage or ():
+            for stage in self.pool.stages:
+                self.pool.run.tables(stage).take_back(part)
+        raise StorageError(
+            f"generators.{self.pool.generator}: the engine died {2 * MAX_DEATHS} times in a row on "
+            f"several parts, the last time because: {verdict.reason}; mend that and run the command again"
+        )
+
+    async def _advance(self, part: Part, stage: Stage) -> StageReport:
+        """Attach the stage's committed table, or make, commit and attach it."""
+        tables = self.pool.run.tables(stage)
+        done = await asyncio.to_thread(tables.read, part.id, stage.schema, len(part.rows))
+        again = done is not None and self.pool.retry_failed and done["error"].null_count < len(done)
+        report = StageReport()
+        if done is None or again:
+            tally, started = Tally(), time.monotonic()
+            made = await part.run(stage, self._generator, self.pool.images, self.threads, tally, done)
+            done = await asyncio.to_thread(tables.commit, part.id, made, replace=again)
+            report.add(tally)
+            report.computed = tally.rows
+            report.seconds = time.monotonic() - started
+        assert done is not None
+        report.failed = dict(Counter(reason for reason in done["error"].to_pylist() if reason is not None))
+        part.attach(stage, done)
+        return report
 
     async def _generator(self) -> Generator:
         async with self.building:
             if self.generator is None:
-                self.generator = build_generator(self.pool.stages[0].generator, self.pool.settings)
+                try:
+                    self.generator = build_generator(self.pool.generator, self.pool.settings)
+                except RecipeError as error:
+                    # Another one started from the same settings, so it is not they that are wrong.
+                    if await self.deaths.has_started.remote():
+                        raise EngineDied(str(error)) from error
+                    raise
+                await self.deaths.started.remote()
             return self.generator
-
-
-def with_report(table: pa.Table, report: PartReport) -> pa.Table:
-    """Put the report beside the part: in the first row, null in the others."""
-    texts = pa.array([report.to_json()] + [None] * (len(table) - 1), pa.string())
-    return table.append_column("report", texts)

@@ -65,8 +65,9 @@ def build_generator(name: str, settings: Settings) -> Generator:
 def generator_digest(settings: Settings) -> str:
     """Hex digest of what decides a generator's answers to the same requests.
 
-    For vLLM the model's content, its number format, its context length and engine arguments; for
-    a server the model's name (where it runs decides nothing); for a script its source text.
+    For vLLM the model's content (of a hub name: name and revision), its number format, its
+    context length and engine arguments; for a server the model's name (where it runs decides
+    nothing); for a script its source text.
     How many actors, processors and requests there are is not in it.
 
     Raises:

@@ -40,7 +40,7 @@ class Vllm(Pool):
 
     backend: Literal["vllm"]
     model: str
-    revision: str | None = None
+    revision: str | None = None  # of a hub name: pin it, else a new upstream commit goes unnoticed
     gpus: float = Field(default=0, ge=0)  # above 1: tensor parallel over that many
     max_model_len: int | None = Field(default=None, ge=1)
     dtype: str = "auto"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from engine.recipe.section import Section
 
@@ -22,6 +22,14 @@ class Images(Section):
     max_pixels: int = Field(default=100_000_000, ge=1)  # larger images are refused as bombs
     max_side: int = Field(default=1024, ge=8)  # larger images are scaled down for the models
     digest: Literal["content", "index"] = "content"  # index: names, sizes and times only
+
+    @field_validator("uri")
+    @classmethod
+    def _uri_is_given(cls, uri: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        uris = (uri,) if isinstance(uri, str) else uri
+        if not uris or not all(each.strip() for each in uris):
+            raise ValueError("is empty; say where the images are")
+        return uri
 
     @model_validator(mode="after")
     def _annotations_belong_to_coco(self) -> Images:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from engine.recipe.section import Section
 from engine.schema import LEVELS
 
 
 class Sampling(Section):
-    """How tokens are drawn."""
+    """How tokens are drawn.
+
+    At temperature 0 every request is asked greedily once; where its answer fails a check it is
+    asked again at `engine.stages.asking.RETRY_TEMPERATURE`, because the same greedy request would
+    have the same answer.
+    """
 
     temperature: float = Field(default=0.7, ge=0)
     top_p: float = Field(default=0.9, gt=0, le=1)
@@ -59,9 +64,19 @@ class Caption(Stage):
     levels: tuple[str, ...] = LEVELS
     max_words: int = Field(default=9, ge=1)  # "fewer than 10 words"
 
-    @model_validator(mode="after")
-    def _levels_exist(self) -> Caption:
-        for level in self.levels:
+    @field_validator("draw")
+    @classmethod
+    def _draws_something(cls, draw: int | Literal["all"]) -> int | Literal["all"]:
+        if draw != "all" and draw < 1:
+            raise ValueError(f"{draw} draws no association; write 1 or more, or all")
+        return draw
+
+    @field_validator("levels")
+    @classmethod
+    def _levels_exist(cls, levels: tuple[str, ...]) -> tuple[str, ...]:
+        for level in levels:
             if level not in LEVELS:
-                raise ValueError(f"levels: '{level}' is not one of {', '.join(LEVELS)}")
-        return self
+                raise ValueError(f"'{level}' is not one of {', '.join(LEVELS)}")
+        if not levels or len(set(levels)) < len(levels):
+            raise ValueError(f"name at least one level, and each once: {', '.join(LEVELS)}")
+        return levels

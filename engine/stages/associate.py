@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,7 +14,7 @@ from engine.generation.prompts import Prompt
 from engine.generation.protocol import Generator, Picture, Request, derive_seed
 from engine.recipe import Associate
 from engine.schema import ASSOCIATE, LEVELS
-from engine.stages.asking import Outcome, Question, ask
+from engine.stages.asking import Outcome, Question, ask, sampling_of
 from engine.stages.elements import Concreteness, Element, elements_schema, read_elements
 from engine.stages.stage import Row, Tally
 from engine.stages.words import clean, repeats
@@ -56,6 +56,7 @@ class AssociateStage:
             Question(
                 partial(self._request, row, element),
                 partial(read_associations, word=element.word, count=self.settings.words),
+                more_words,
             )
             for row, element in asked
         ]
@@ -82,7 +83,7 @@ class AssociateStage:
     def _elements_request(self, row: Row, attempt: int) -> Request:
         return self.elements_prompt.request(
             {"description": row["description"], "count": str(self.settings.elements)},
-            sampling=self.settings.sampling,
+            sampling=sampling_of(self.settings.sampling, attempt),
             seed=derive_seed(self.seed, row["id"], "elements", attempt),
             schema=elements_schema(self.settings.elements),
         )
@@ -95,7 +96,7 @@ class AssociateStage:
                 "pos": element.pos or "word",
                 "words": str(self.settings.words),
             },
-            sampling=self.settings.sampling,
+            sampling=sampling_of(self.settings.sampling, attempt),
             seed=derive_seed(self.seed, row["id"], self.name, element.word, attempt),
             schema=associations_schema(self.settings.words),
         )
@@ -122,7 +123,7 @@ def read_associations(text: str, word: str, count: int) -> tuple[dict[str, list[
     """
     try:
         answer = json.loads(text, strict=False)
-        levels = {level: [clean(str(item)) for item in answer[level]] for level in LEVELS}
+        levels = {level: _strings(answer[level]) for level in LEVELS}
     except (ValueError, KeyError, TypeError):
         return None, "associations are not the JSON asked for"
     reason = None
@@ -134,6 +135,18 @@ def read_associations(text: str, word: str, count: int) -> tuple[dict[str, list[
             reason = "an association repeats the word" if repeated else f"too few at level {level}"
         levels[level] = kept[:count]
     return levels, reason
+
+
+def more_words(new: Mapping[str, list[str]], old: Mapping[str, list[str]]) -> bool:
+    """Whether the new associations of an element are more words than the old ones."""
+    return sum(map(len, new.values())) > sum(map(len, old.values()))
+
+
+def _strings(words: Any) -> list[str]:
+    """The cleaned words of a level; a string alone would otherwise be read as its letters."""
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise TypeError("a level is a list of strings")
+    return [clean(word) for word in words]
 
 
 def _item(element: Element, outcome: Outcome, tally: Tally) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,7 +15,7 @@ from engine.generation.prompts import Prompt
 from engine.generation.protocol import Generator, Picture, Request, derive_seed
 from engine.recipe import Caption
 from engine.schema import CAPTION
-from engine.stages.asking import Question, ask
+from engine.stages.asking import Question, ask, sampling_of
 from engine.stages.stage import Row, Tally
 from engine.stages.words import contains, tokens
 
@@ -80,7 +81,7 @@ class CaptionStage:
                         "flag": outcome.reason,
                     }
                 )
-            tally.count("captions", len(captions))
+            tally.count("captions", sum(item["caption"] is not None for item in captions))
             results.append(_row(captions))
         return results
 
@@ -115,7 +116,8 @@ class CaptionStage:
             "association": one.association,
             "max_words": str(self.settings.max_words),
         }
-        return self.prompt.request(values, sampling=self.settings.sampling, seed=seed, picture=picture)
+        sampling = sampling_of(self.settings.sampling, attempt)
+        return self.prompt.request(values, sampling=sampling, seed=seed, picture=picture)
 
 
 @dataclass
@@ -154,6 +156,11 @@ def first_line(text: str) -> str:
 
 
 def _row(captions: list[dict[str, Any]]) -> dict[str, Any]:
+    """A sample fails when it has nothing to write of, or when no caption at all was written."""
     if not captions:
         return {"creative_captions": None, "error": "no association to write a caption for"}
+    if all(item["caption"] is None for item in captions):
+        # The most common reason; the first one among equals.
+        reason = Counter(item["flag"] for item in captions).most_common(1)[0][0]
+        return {"creative_captions": None, "error": reason}
     return {"creative_captions": captions, "error": None}

@@ -13,7 +13,7 @@ from engine.generation.prompts import Prompt
 from engine.generation.protocol import Generator, Picture, Request, derive_seed
 from engine.recipe import Describe
 from engine.schema import DESCRIBE
-from engine.stages.asking import Question, ask
+from engine.stages.asking import Question, ask, sampling_of
 from engine.stages.stage import Row, Tally
 
 
@@ -49,7 +49,8 @@ class DescribeStage:
 
     def _request(self, sample: str, picture: Picture | None, attempt: int) -> Request:
         seed = derive_seed(self.seed, sample, self.name, attempt)
-        return self.prompt.request({}, sampling=self.settings.sampling, seed=seed, picture=picture)
+        sampling = sampling_of(self.settings.sampling, attempt)
+        return self.prompt.request({}, sampling=sampling, seed=seed, picture=picture)
 
 
 def read_description(text: str) -> tuple[str | None, str | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -93,12 +94,14 @@ def load_concreteness(uri: str) -> Concreteness:
     """Read a CSV or TSV with columns `Word`, `Conc.M` and, if there is one, `Dom_Pos`.
 
     Raises:
-        RecipeError: the file is missing, or lacks a column, or a rating is no number.
+        RecipeError: the file is missing, or lacks a column, or a line lacks its word or another
+            cell, or a rating is no number.
     """
     from engine.storage import digest_of
 
     try:
-        text = locate(uri).read_text()
+        # Spreadsheets write a byte order mark, which would be part of the first column's name.
+        text = locate(uri).read_text().removeprefix("\ufeff")
     except StorageError as error:
         raise RecipeError(f"associate.concreteness: {error}") from error
     header = text.partition("\n")[0]
@@ -112,13 +115,27 @@ def load_concreteness(uri: str) -> Concreteness:
     ratings: dict[str, float] = {}
     pos: dict[str, str] = {}
     for row in rows:
-        word = clean(row["Word"])
         try:
-            ratings[word] = float(row["Conc.M"])
-        except (TypeError, ValueError) as error:
-            raise RecipeError(
-                f"associate.concreteness: {uri} line {rows.line_num}: Conc.M is not a number"
-            ) from error
+            word, ratings[word] = _read_rating(row)
+        except ValueError as error:
+            raise RecipeError(f"associate.concreteness: {uri} line {rows.line_num}: {error}") from error
         if row.get("Dom_Pos"):
             pos[word] = row["Dom_Pos"].strip().lower()
     return Concreteness(ratings, pos, digest_of(text))
+
+
+def _read_rating(row: Mapping[str, str | None]) -> tuple[str, float]:
+    """A line's word and rating; a ValueError says what is wrong with the line."""
+    missing = [column for column, cell in row.items() if cell is None]
+    if missing:
+        raise ValueError(f"the cell of column {missing[0]} is missing")
+    word = clean(row["Word"] or "")
+    if not word:
+        raise ValueError("Word is empty")
+    try:
+        rating = float(row["Conc.M"] or "")
+    except ValueError:
+        rating = math.nan
+    if not math.isfinite(rating):
+        raise ValueError(f"Conc.M is not a number ({row['Conc.M']!r})")
+    return word, rating

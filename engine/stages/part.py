@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +16,7 @@ from engine.errors import SampleError
 from engine.generation.protocol import Generator, Picture
 from engine.recipe import Images
 from engine.schema import CATALOG
+from engine.stages.retry import Reseeded, note_retries, retries_of
 from engine.stages.stage import Stage, Tally, columns_of
 
 
@@ -63,7 +64,7 @@ class Part:
     async def run(
         self,
         stage: Stage,
-        generator: Generator,
+        generator: Callable[[], Awaitable[Generator]],
         images: Images,
         threads: Executor,
         tally: Tally,
@@ -73,7 +74,7 @@ class Part:
 
         Args:
             stage: the stage to run.
-            generator: what the stage asks.
+            generator: gives what the stage asks; called only if there is something to ask.
             images: how images are decoded.
             threads: where they are decoded.
             tally: counts what the stage does.
@@ -83,6 +84,7 @@ class Part:
         Returns:
             The stage's table, one row per row of the part, in order.
         """
+        retries = retries_of(before) + 1 if before is not None else 0
         kept = before.to_pylist() if before is not None else [None] * len(self.rows)
         open_rows = [i for i, old in enumerate(kept) if old is None or old["error"] is not None]
         results: dict[int, dict[str, Any]] = {
@@ -92,13 +94,19 @@ class Part:
         pictures: list[Picture | None] = [None] * len(good)
         if stage.sees_images:
             good, pictures = await self._decode(good, images, threads, results)
-        made = await stage.run([self.rows[i] for i in good], pictures, generator, tally) if good else []
+        made: list[dict[str, Any]] = []
+        if good:
+            source = await generator()
+            if retries:
+                source = Reseeded(source, retries)
+            made = await stage.run([self.rows[i] for i in good], pictures, source, tally)
+        tally.rows = len(open_rows)
         results.update(zip(good, made, strict=True))
         rows = [
             {"id": row["id"], "key": row["key"], **results[i]} if i in results else kept[i]
             for i, row in enumerate(self.rows)
         ]
-        return pa.Table.from_pylist(rows, schema=stage.schema)
+        return note_retries(pa.Table.from_pylist(rows, schema=stage.schema), retries)
 
     async def _decode(
         self, wanted: Sequence[int], images: Images, threads: Executor, results: dict[int, dict[str, Any]]

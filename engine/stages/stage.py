@@ -18,6 +18,7 @@ Row = Mapping[str, Any]
 class Tally:
     """What a stage did, beside its table: for the summary, never for the output."""
 
+    rows: int = 0
     requests: int = 0
     output_tokens: int = 0
     flags: dict[str, int] = field(default_factory=dict)

@@ -119,6 +119,13 @@ class Location:
             with explained(self):
                 os.makedirs(self.uri, exist_ok=True)
 
+    def move(self, target: Location) -> None:
+        """Give the file another name on the same filesystem, replacing what is there."""
+        fs, path = self.resolve()
+        Location(target.uri.rsplit("/", 1)[0]).make_directory()
+        with explained(self):
+            fs.move(path, target.resolve()[1])
+
     def delete(self) -> None:
         """Delete the file if it is there."""
         fs, path = self.resolve()

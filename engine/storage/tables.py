@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -36,9 +37,6 @@ class StageTables:
         """Where the part's table lies once it is committed."""
         return self.directory / f"{part}.parquet"
 
-    def _note(self, part: str) -> Location:
-        return self.directory / f"_{part}{_FAILED}"
-
     def done(self) -> set[str]:
         """The parts whose tables are committed."""
         return {n.removesuffix(".parquet") for n in self.directory.names() if n.endswith(".parquet")}
@@ -53,21 +51,51 @@ class StageTables:
         note = self._note(part)
         return json.loads(note.read_text()) if note.exists() else {}
 
-    def commit(self, part: str, table: pa.Table) -> None:
-        """Write the part's table; replaces one that is there, for example after a retry."""
-        note = self._note(part)
-        reasons = Counter(reason for reason in table["error"].to_pylist() if reason is not None)
-        if reasons:
-            note.write_bytes(json.dumps(dict(sorted(reasons.items())), ensure_ascii=False).encode())
-        self.table(part).write_table(table)
-        if not reasons:
-            note.delete()
+    def commit(self, part: str, table: pa.Table, replace: bool = False) -> pa.Table:
+        """Write the part's table and return the one that then stands.
 
-    def read(self, part: str, schema: pa.Schema) -> pa.Table | None:
+        A table that another writer committed meanwhile (an actor that outlived its driver, a task
+        that Ray ran twice) stands, because later stages may have been made from it; `replace`,
+        for a retry, puts the new one in its place.
+        """
+        if not replace and self.table(part).exists():
+            return self.table(part).read_table()
+        note, reasons = self._note(part), _reasons(table)
+        if reasons:
+            self._write_note(part, reasons)
+        self.table(part).write_table(table)
+        if not reasons and note.exists():
+            note.delete()
+            # Between the write and the delete another writer may have put its error rows.
+            if left := _reasons(self.table(part).read_table(["error"])):
+                self._write_note(part, left)
+        return table
+
+    def take_back(self, part: str) -> None:
+        """Delete a part's table: it counts as never done."""
+        self.table(part).delete()
+        self._note(part).delete()
+
+    def set_aside(self, plan: Collection[str]) -> int:
+        """Keep only tables of the `plan` in view; returns how many were moved out of it.
+
+        Parts that are no longer planned (their shard changed or went, or parts are cut in other
+        sizes) move to `_aside/`, which readers of the directory pass over, so that they see every
+        sample once. Planned parts that lie there come back.
+        """
+        aside = StageTables(self.directory / "_aside")
+        stray = self.done().difference(plan)
+        for part in sorted(stray):
+            self._move(part, aside)
+        for part in sorted(aside.done().intersection(plan) - self.done()):
+            aside._move(part, self)
+        return len(stray)
+
+    def read(self, part: str, schema: pa.Schema, rows: int | None = None) -> pa.Table | None:
         """The committed table, or None if the part is not done.
 
         Raises:
-            StorageError: the table is there but is not this stage's.
+            StorageError: the table is there but is not this stage's, or has not `rows` rows.
         """
         place = self.table(part)
         if not place.exists():
@@ -77,4 +105,23 @@ class StageTables:
             raise StorageError(
                 f"{place.uri}: holds other columns than this version writes; delete it to redo the part"
             )
+        if rows is not None and len(table) != rows:
+            raise StorageError(f"{place.uri}: holds {len(table)} rows of {rows}; delete it to redo the part")
         return table
+
+    def _note(self, part: str) -> Location:
+        return self.directory / f"_{part}{_FAILED}"
+
+    def _write_note(self, part: str, reasons: dict[str, int]) -> None:
+        self._note(part).write_bytes(json.dumps(reasons, ensure_ascii=False).encode())
+
+    def _move(self, part: str, target: StageTables) -> None:
+        """Move a table and its note; the note first, so that error rows are never without one."""
+        for place, new in ((self._note(part), target._note(part)), (self.table(part), target.table(part))):
+            if place.exists():
+                place.move(new)
+
+
+def _reasons(table: pa.Table) -> dict[str, int]:
+    reasons = Counter(reason for reason in table["error"].to_pylist() if reason is not None)
+    return dict(sorted(reasons.items()))

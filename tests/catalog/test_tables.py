@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.catalog import CatalogTables, discover, plan_parts, read_part
-from engine.catalog import tables as tables_module
+from engine.catalog import CatalogTables, discover, plan_parts, read_part, sources
 from engine.catalog.tables import file_name, is_current, read_header
 from engine.errors import StorageError
 from engine.storage import locate
@@ -35,8 +34,8 @@ def test_a_killed_build_resumes_by_shard(
     shards = discover(images)
     tables.update(shards[0], images)
     scanned: list[str] = []
-    original = tables_module.scan
-    monkeypatch.setattr(tables_module, "scan", lambda s, i: (scanned.append(s.name), original(s, i))[1])
+    original = sources.scan
+    monkeypatch.setattr(sources, "scan", lambda s, i: (scanned.append(s.name), original(s, i))[1])
     again = CatalogTables(locate(tmp_path / "catalog"))
     assert [again.update(shard, images).scanned for shard in shards] == [False, True, True]
     assert scanned == ["1.tar", "2.tar"]

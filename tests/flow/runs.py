@@ -9,8 +9,10 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import yaml
 from PIL import Image
 
@@ -34,7 +36,9 @@ def write_tars(directory: Path, samples: int = SAMPLES, per_shard: int = PER_SHA
     return directory
 
 
-def write_recipe(path: Path, images: Path, delay_s: float = 0.0, actors: int = 1, **sections: object) -> Path:
+def write_recipe(
+    path: Path, images: Path, /, delay_s: float = 0.0, actors: int = 1, **sections: object
+) -> Path:
     """A recipe of all three stages with scripted generators in two pools."""
     script = {"backend": "scripted", "delay_s": delay_s, "actors": actors, "cpus": 0.5}
     recipe = {
@@ -78,6 +82,16 @@ def stamps(out: Path) -> dict[str, tuple[int, int]]:
     """What changes when a table is written again: its inode and its time."""
     paths = sorted(out.glob("stages/*/part-*.parquet"))
     return {str(path.relative_to(out)): (path.stat().st_ino, path.stat().st_mtime_ns) for path in paths}
+
+
+def descendants(process: subprocess.Popen[str], title: str) -> list[psutil.Process]:
+    """The processes that a run started, directly or not, with this in their title."""
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if title in " ".join(child.cmdline()):
+                found.append(child)
+    return found
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:

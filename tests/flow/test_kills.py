@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
-import psutil
 import pytest
 from ray.cluster_utils import Cluster
 
@@ -14,24 +13,15 @@ from tests.flow import runs
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
-def pool_actors() -> list[psutil.Process]:
-    """The processes of pool actors, by the title that Ray gives them."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        title = " ".join(process.info["cmdline"] or [])
-        if title.startswith("ray::") and "PoolActor" in title:
-            found.append(process)
-    return found
-
-
 @pytest.mark.parametrize("committed", [0, 1, 7, 20, 35])
 def test_driver_killed(images: Path, undisturbed: dict[str, bytes], tmp_path: Path, committed: int) -> None:
     recipe, out = runs.write_recipe(tmp_path / "recipe.yaml", images, delay_s=0.1), tmp_path / "out"
     process = runs.start(recipe, out)
     runs.wait_for(lambda: out.exists() and len(runs.tables(out)) >= committed)
+    actors = runs.descendants(process, "PoolActor")
     process.send_signal(signal.SIGKILL)
     process.wait()
-    runs.wait_for(lambda: not pool_actors())
+    runs.wait_for(lambda: not any(actor.is_running() for actor in actors))
     kept = runs.stamps(out)
     assert len(kept) < 3 * runs.PARTS, "the kill came too late to show anything"
     runs.finish(recipe, out)
@@ -45,13 +35,14 @@ def test_driver_killed(images: Path, undisturbed: dict[str, bytes], tmp_path: Pa
 def test_pool_actor_killed(
     images: Path, undisturbed: dict[str, bytes], tmp_path: Path, committed: int
 ) -> None:
-    recipe, out = runs.write_recipe(tmp_path / "recipe.yaml", images, delay_s=0.1), tmp_path / "out"
+    recipe = runs.write_recipe(tmp_path / "recipe.yaml", images, delay_s=0.1, actors=2)
+    out = tmp_path / "out"
     process = runs.start(recipe, out)
     runs.wait_for(lambda: out.exists() and len(runs.tables(out)) >= committed)
     kept = runs.stamps(out)
-    victims = pool_actors()
-    assert victims
-    for victim in victims:
+    victims = runs.descendants(process, "PoolActor")
+    assert len(victims) >= 2, "one of two actors in each pool is killed, the others go on"
+    for victim in victims[::2]:
         victim.kill()
     text, _ = process.communicate(timeout=240)
     assert process.returncode == 0, text

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import tarfile
 from pathlib import Path
 
 import pyarrow.dataset as ds
@@ -106,7 +108,10 @@ def test_a_dead_engine_is_replaced_and_a_deadly_part_given_up(tmp_path: Path, ou
     runs.finish(recipe, out)
     summary = json.loads((out / "summary.json").read_text())
     # The deadly sample takes the rest of its part of five with it, and no other part.
-    assert summary["stages"]["describe"]["failed"]["the engine died 3 times on this part"] == 5
+    assert (
+        summary["stages"]["describe"]["failed"]["the engine died 3 times on this part: killed by sample 7"]
+        == 5
+    )
     assert summary["complete"] and 5 <= summary["failed_samples"] <= 6
 
 
@@ -116,3 +121,60 @@ def test_a_recipe_without_a_place_is_refused(images: Path, tmp_path: Path) -> No
     text, _ = process.communicate()
     assert process.returncode == 2
     assert "describe.nonsense: unknown key" in text
+
+
+def test_an_outage_stops_the_run_and_blames_no_part(images: Path, tmp_path: Path, out: Path) -> None:
+    server = {
+        "backend": "openai",
+        "model": "m",
+        "base_url": "http://127.0.0.1:9/v1",
+        "attempts": 1,
+        "cpus": 0.5,
+    }
+    recipe = runs.write_recipe(
+        tmp_path / "recipe.yaml", images, generators={"seer": server, "poet": server}, run={"part_rows": 6}
+    )
+    text = runs.finish(recipe, out, status=3)
+    assert "generators.seer: the engine died 6 times in a row" in text and "127.0.0.1:9" in text
+    assert not runs.tables(out), "what was given up is taken back"
+
+
+def test_a_part_of_long_texts_stays_one_part(tmp_path: Path, out: Path) -> None:
+    """More than Ray's limit of a block, in texts that part_bytes does not count."""
+    images = runs.write_tars(tmp_path / "images", samples=20)
+    with tarfile.open(images / "00000.tar", "a") as tar:
+        for index in range(100, 230):
+            for name, content in ((f"{index:05d}.png", b"no image"), (f"{index:05d}.meta", b"x" * 2**20)):
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    recipe = runs.write_recipe(
+        tmp_path / "recipe.yaml", images, run={"part_rows": 256, "max_failed_share": 1.0}
+    )
+    runs.finish(recipe, out)
+    assert json.loads((out / "summary.json").read_text())["stages"]["caption"]["done"] == 150
+    assert sum(len(pq.read_table(path)) for path in out.glob("stages/caption-*/part-*")) == 150
+
+
+def test_parts_of_another_size_leave_no_sample_twice(images: Path, tmp_path: Path, out: Path) -> None:
+    recipe = runs.write_recipe(tmp_path / "recipe.yaml", images)
+    runs.finish(recipe, out)
+    text = runs.finish(recipe, out, "--set", "run.part_rows=10")
+    assert "caption: 12 tables of parts that are not planned any more moved to _aside/" in text
+    directory = next(out.glob("stages/caption-*"))
+    assert len(ds.dataset(directory, format="parquet").to_table()) == runs.SAMPLES
+    assert "60 done before, 0 to do" in runs.finish(recipe, out), "the first tables come back"
+
+
+def test_a_refused_recipe_leaves_the_run_as_it_was(images: Path, tmp_path: Path, out: Path) -> None:
+    recipe = runs.write_recipe(tmp_path / "recipe.yaml", images)
+    runs.finish(recipe, out)
+    before = (out / "recipe.yaml").read_bytes()
+    runs.finish(recipe, out, "--set", "images.uri=/nowhere", "--set", "caption.draw=all", status=2)
+    assert (out / "recipe.yaml").read_bytes() == before
+
+
+def test_a_ray_client_address_is_refused(images: Path, tmp_path: Path, out: Path) -> None:
+    recipe = runs.write_recipe(tmp_path / "recipe.yaml", images)
+    text = runs.finish(recipe, out, "--address", "ray://127.0.0.1:10001", status=2)
+    assert "ray job submit" in text

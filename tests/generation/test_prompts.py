@@ -70,3 +70,18 @@ def test_a_prompt_without_its_divider_or_image_or_with_a_lone_dollar_is_refused(
         parse_prompt("x", "--- user ---\nno picture", set(), image=True)
     with pytest.raises(RecipeError, match=r"\$\$"):
         parse_prompt("x", "--- user ---\n5 $ each", set(), image=False)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "package:",
+        "package:/a.txt",
+        "package:.relative/a.txt",
+        "package:engine.errors/a.txt",
+        "package:no-such/a",
+    ],
+)
+def test_a_prompt_of_a_malformed_package_is_refused(origin: str) -> None:
+    with pytest.raises(RecipeError, match=f"prompt describe: {re.escape(origin)} cannot be read"):
+        load_prompt("describe", origin, (), image=True)

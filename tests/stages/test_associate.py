@@ -2,9 +2,11 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
+
 from engine.generation.prompts import parse_prompt
 from engine.generation.protocol import Request
-from engine.recipe import Associate
+from engine.recipe import Associate, Sampling
 from engine.schema import LEVELS
 from engine.stages.associate import AssociateStage, read_associations
 from engine.stages.stage import Tally
@@ -76,3 +78,39 @@ def test_seeds_differ_by_element_and_attempt() -> None:
     asyncio.run(STAGE.run([ROW], [None], generator, Tally()))
     seeds = [request.seed for request in generator.asked]
     assert len(seeds) == 1 + 2 * 2 == len(set(seeds))
+
+
+@pytest.mark.parametrize("level", ["sphere", None, 7, {"orb": 1}, ["orb", None], ["orb", True, 7]])
+def test_a_level_is_a_list_of_strings(level: Any) -> None:
+    answer = json.dumps(levels("x") | {"synonym": level})
+    assert read_associations(answer, "ball", 3) == (None, "associations are not the JSON asked for")
+
+
+def test_the_attempt_with_the_most_words_is_kept() -> None:
+    answers = iter([levels("x", 1), levels("y", 2), levels("z", 1)])
+
+    def answer(request: Request) -> str:
+        if request.task == "elements":
+            return json.dumps({"elements": [{"word": "fox", "pos": "noun"}]})
+        return json.dumps(next(answers))
+
+    stage = AssociateStage(Associate(generator="g", attempts=3), ELEMENTS, PROMPT, None, 0, "f")
+    rows = asyncio.run(stage.run([ROW], [None], Answers(answer), Tally()))
+    element = rows[0]["elements"][0]
+    assert element["metaphor"] == ["ymetaphora", "ymetaphorb"]
+    assert element["flag"] == "too few at level synonym"
+
+
+def test_greedy_requests_are_asked_again_warmer() -> None:
+    settings = Associate(generator="g", attempts=2, sampling=Sampling(temperature=0))
+    asked: dict[str, list[bool]] = {"elements": [], "associate": []}
+
+    def answer(request: Request) -> str:
+        greedy = request.sampling.temperature == 0
+        asked[request.task].append(greedy)
+        return "no" if greedy or request.task == "associate" else two_elements(request)
+
+    asyncio.run(
+        AssociateStage(settings, ELEMENTS, PROMPT, None, 0, "f").run([ROW], [None], Answers(answer), Tally())
+    )
+    assert asked == {"elements": [True, False], "associate": [True, True, False, False]}

@@ -6,7 +6,7 @@ from PIL import Image
 
 from engine.generation.prompts import parse_prompt
 from engine.generation.protocol import Picture, Request
-from engine.recipe import Caption
+from engine.recipe import Caption, Sampling
 from engine.schema import LEVELS
 from engine.stages.caption import CaptionChecks, CaptionStage, first_line
 from engine.stages.stage import Tally
@@ -120,3 +120,26 @@ def test_checks(text: str, reason: str | None) -> None:
 )
 def test_first_line(text: str, line: str) -> None:
     assert first_line(text) == line
+
+
+def test_a_sample_without_any_caption_is_an_error_with_its_commonest_reason() -> None:
+    def refuse(request: Request) -> str:
+        raise ValueError("timed out" if request.values["element"] == "fox" else "refused")
+
+    row, tally, _ = run(stage(), refuse)
+    assert row == {"creative_captions": None, "error": "refused"}
+    assert tally.counts["captions"] == 0
+
+    def empty(request: Request) -> str:
+        return good(request) if request.values["association"].startswith("foxmetaphor") else ""
+
+    row, tally, _ = run(stage(), empty)
+    assert row["error"] is None and len(row["creative_captions"]) == 20
+    assert tally.counts["captions"] == 1
+
+
+def test_greedy_captions_are_asked_again_warmer() -> None:
+    greedy = stage(attempts=2, levels=("concept",), sampling=Sampling(temperature=0, top_p=1))
+    _, _, generator = run(greedy, lambda request: "no")
+    assert [request.sampling.temperature > 0 for request in generator.asked] == [False] * 4 + [True] * 4
+    assert {request.sampling.top_p for request in generator.asked} == {1}

@@ -63,3 +63,28 @@ def test_a_table_without_its_columns_is_refused(tmp_path: Path) -> None:
     path.write_text("Word,Conc.M\ncat,high\n")
     with pytest.raises(RecipeError, match="line 2"):
         load_concreteness(str(path))
+
+
+def test_a_byte_order_mark_hides_no_column(tmp_path: Path, table: Path) -> None:
+    marked = tmp_path / "marked.tsv"
+    marked.write_text(TABLE, encoding="utf-8-sig")
+    assert load_concreteness(str(marked)) == load_concreteness(str(table))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("mat", "the cell of column Conc.M is missing"),
+        ("mat,4.9", "the cell of column Dom_Pos is missing"),
+        (",4.9,Noun", "Word is empty"),
+        ("mat,,Noun", "Conc.M is not a number"),
+        ("mat,nan,Noun", "Conc.M is not a number"),
+        ("mat,inf,Noun", "Conc.M is not a number"),
+    ],
+)
+def test_a_faulty_line_is_named(tmp_path: Path, line: str, message: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(f"Word,Conc.M,Dom_Pos\ncat,4.86,\n{line}\n")
+    with pytest.raises(RecipeError) as refused:
+        load_concreteness(str(path))
+    assert f"{path} line 3: {message}" in str(refused.value)

@@ -40,8 +40,11 @@ def part(images: list[bytes | None], errors: list[str | None] | None = None) -> 
 
 
 def run(part: Part, answer: Any = lambda request: "a red square", before: pa.Table | None = None) -> pa.Table:
+    async def generator() -> Answers:
+        return Answers(answer)
+
     with ThreadPoolExecutor(2) as threads:
-        return asyncio.run(part.run(STAGE, Answers(answer), IMAGES, threads, Tally(), before))
+        return asyncio.run(part.run(STAGE, generator, IMAGES, threads, Tally(), before))
 
 
 def test_bad_rows_keep_their_place_and_reason() -> None:
@@ -96,3 +99,18 @@ def test_a_part_of_bad_rows_asks_nothing() -> None:
 
     table = run(part([None, None], ["gone", "gone"]), answer)
     assert table["error"].to_pylist() == ["gone", "gone"]
+
+
+def test_a_retry_asks_with_other_seeds_each_time() -> None:
+    seeds: list[int] = []
+
+    def answer(request: Request) -> str:
+        seeds.append(request.seed)
+        return ""
+
+    first = run(part([png()]), answer)
+    second = run(part([png()]), answer, before=first)
+    third = run(part([png()]), answer, before=second)
+    assert third["error"].to_pylist() == ["empty description"]
+    assert len(seeds) == 3 == len(set(seeds))
+    assert run(part([png()]), answer, before=first).equals(second) and seeds[3] == seeds[1]

@@ -36,9 +36,9 @@ def test_a_note_says_what_failed_until_a_retry_succeeds(tables: StageTables) -> 
     tables.commit("p", table(None, "refused", "zero bytes", "refused"))
     assert (tables.done(), tables.failed()) == ({"p"}, {"p"})
     assert tables.failures("p") == {"refused": 2, "zero bytes": 1}
-    tables.commit("p", table(None, None, "zero bytes", None))
+    tables.commit("p", table(None, None, "zero bytes", None), replace=True)
     assert tables.failures("p") == {"zero bytes": 1}
-    tables.commit("p", table(None, None, None, None))
+    tables.commit("p", table(None, None, None, None), replace=True)
     assert (tables.done(), tables.failed(), tables.failures("p")) == ({"p"}, set(), {})
     assert names(tables) == ["p.parquet"]
 
@@ -55,7 +55,7 @@ def test_a_crash_between_note_and_table(tables: StageTables, monkeypatch: pytest
         patch.setattr(Location, "delete", die)
         tables.commit("p", table(None))
     assert (tables.done(), tables.failed()) == ({"p"}, {"p"}), "a note too many, which a retry deletes"
-    tables.commit("p", table(None))
+    tables.commit("p", table(None), replace=True)
     assert tables.failed() == set()
 
 
@@ -78,3 +78,41 @@ def test_another_stages_table_is_refused(tables: StageTables) -> None:
     tables.table("p").write_table(pa.table({"a": [1]}))
     with pytest.raises(StorageError, match=r"p\.parquet: holds other columns .* delete it"):
         tables.read("p", DESCRIBE)
+
+
+def test_the_first_of_two_writers_stands(tables: StageTables) -> None:
+    first = tables.commit("p", table(None, None))
+    second = tables.commit("p", table("refused", None))
+    assert second.equals(first) and tables.failed() == set()
+    third = tables.commit("p", table("refused", None), replace=True)
+    assert third["error"].to_pylist() == ["refused", None] and tables.failed() == {"p"}
+
+
+def test_error_rows_are_never_without_a_note(tables: StageTables, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clean writer deletes the note after another one wrote error rows: it puts a note back."""
+    tables.commit("p", table("refused"))
+    real = Location.write_table
+
+    def overtaken(place: Location, made: pa.Table, row_group_size: int | None = None) -> None:
+        real(place, made)
+        monkeypatch.setattr(Location, "write_table", real)
+        tables.table("p").write_table(table("late"))
+
+    monkeypatch.setattr(Location, "write_table", overtaken)
+    tables.commit("p", table(None), replace=True)
+    assert tables.failures("p") == {"late": 1}
+
+
+def test_tables_out_of_the_plan_are_set_aside_and_come_back(tables: StageTables) -> None:
+    for part in ("a", "b"):
+        tables.commit(part, table("refused"))
+    assert tables.set_aside({"b"}) == 1
+    assert (tables.done(), tables.failed()) == ({"b"}, {"b"})
+    assert tables.set_aside({"a", "b"}) == 0
+    assert (tables.done(), tables.failed()) == ({"a", "b"}, {"a", "b"})
+
+
+def test_a_table_of_other_length_is_refused(tables: StageTables) -> None:
+    made = tables.commit("p", table(None, None))
+    with pytest.raises(StorageError, match="holds 2 rows of 3"):
+        tables.read("p", made.schema, rows=3)
