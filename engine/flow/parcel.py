@@ -6,6 +6,8 @@ neither cut nor, with a target size of one byte, join to another: so one part st
 
 from __future__ import annotations
 
+import struct
+
 import pyarrow as pa
 
 from engine.flow.report import PartReport
@@ -13,13 +15,17 @@ from engine.flow.report import PartReport
 
 def pack(report: PartReport, table: pa.Table | None = None) -> pa.Table:
     """One row: the report, and the part's table in Arrow's stream format (null after the last pool)."""
-    data = None
-    if table is not None:
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, table.schema) as writer:
-            writer.write_table(table)
-        data = sink.getvalue()
-    return pa.table({"report": [report.to_json()], "part": pa.array([data], pa.large_binary())})
+    data = pa.nulls(1, pa.large_binary()) if table is None else _one_value(table)
+    return pa.table({"report": [report.to_json()], "part": data})
+
+
+def _one_value(table: pa.Table) -> pa.Array:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    data = sink.getvalue()
+    offsets = pa.py_buffer(struct.pack("<qq", 0, data.size))
+    return pa.Array.from_buffers(pa.large_binary(), 1, [None, offsets, data])
 
 
 def unpack(block: pa.Table) -> tuple[PartReport, pa.Table]:

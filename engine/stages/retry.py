@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from engine.generation.meter import Meter
 from engine.generation.protocol import Generator, Request, Response, derive_seed
 from engine.stages.asking import sampling_of
 
@@ -32,13 +31,9 @@ class Reseeded:
     """
 
     def __init__(self, generator: Generator, retry: int) -> None:
+        self.meter = generator.meter
         self._generator = generator
         self._retry = retry
-
-    @property
-    def meter(self) -> Meter:
-        """The generator's own."""
-        return self._generator.meter
 
     async def generate(self, requests: Sequence[Request]) -> list[Response]:
         """Answer every request, in order; see `Generator.generate`."""
