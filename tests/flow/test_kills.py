@@ -13,7 +13,7 @@ from tests.flow import runs
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
-@pytest.mark.parametrize("committed", [0, 1, 7, 20, 35])
+@pytest.mark.parametrize("committed", [0, 1, 7, 20, 28])
 def test_driver_killed(images: Path, undisturbed: dict[str, bytes], tmp_path: Path, committed: int) -> None:
     recipe, out = runs.write_recipe(tmp_path / "recipe.yaml", images, delay_s=0.1), tmp_path / "out"
     process = runs.start(recipe, out)
