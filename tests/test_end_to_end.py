@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
@@ -20,7 +21,7 @@ from tests.flow import runs
 pytestmark = [pytest.mark.vllm, pytest.mark.ray, pytest.mark.slow]
 
 RECIPE = Path("jobs/recipes/terrarium.yaml")
-SCENES = 48
+SCENES = 128
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +42,28 @@ def rows(out: Path, stage: str) -> list[dict[str, object]]:
     ]
 
 
-def test_scenes_to_captions_with_the_engine_killed_on_the_way(scenes: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def undisturbed(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert (MODEL_DIR / "model.safetensors").exists()
+    out = tmp_path_factory.mktemp("undisturbed") / "out"
+    runs.finish(RECIPE, out, *settings(scenes))
+    return out
+
+
+@pytest.mark.parametrize("committed", [0, 4])
+def test_scenes_to_captions_with_the_engine_killed_on_the_way(
+    scenes: Path, undisturbed: Path, tmp_path: Path, committed: int
+) -> None:
     out = tmp_path / "out"
     process = runs.start(RECIPE, out, *settings(scenes))
-    runs.wait_for(lambda: out.exists() and len(runs.tables(out)) >= 4, seconds=240)
+    victims: list[psutil.Process] = []
+
+    def engine_at_work() -> bool:
+        victims[:] = runs.descendants(process, "EngineCore")
+        return bool(victims) and len(runs.tables(out)) >= committed
+
+    runs.wait_for(engine_at_work, seconds=240)
     kept = runs.stamps(out)
-    victims = runs.descendants(process, "EngineCore")
-    assert victims, "no engine process was found"
     for victim in victims:
         victim.send_signal(signal.SIGKILL)
     text, _ = process.communicate(timeout=400)
@@ -61,7 +76,10 @@ def test_scenes_to_captions_with_the_engine_killed_on_the_way(scenes: Path, tmp_
     assert summary["complete"] and summary["samples"] == SCENES
     described, associated, captioned = (rows(out, stage) for stage in ("describe", "associate", "caption"))
     for table in (described, associated, captioned):
-        assert len({row["id"] for row in table}) == SCENES
+        assert len(table) == SCENES == len({row["id"] for row in table})
+    # The kernels' rounding depends on what is batched together, so a few words may differ.
+    same = {row["id"]: row["description"] for row in rows(undisturbed, "describe")}
+    assert sum(same[row["id"]] == row["description"] for row in described) >= 0.98 * SCENES
     assert sum(row["error"] is None for row in captioned) >= 0.95 * SCENES
     captions = [c for row in captioned for c in row["creative_captions"] or ()]  # type: ignore[attr-defined]
     good = [c for c in captions if c["flag"] is None]
@@ -69,8 +87,10 @@ def test_scenes_to_captions_with_the_engine_killed_on_the_way(scenes: Path, tmp_
     assert all(contains(c["caption"], c["association"]) and len(c["caption"].split()) < 10 for c in good)
     assert {c["level"] for c in good} == set(LEVELS)
 
+
+def test_the_run_is_shown(undisturbed: Path) -> None:
     shown = subprocess.run(
-        [sys.executable, "-m", "jobs.command", "show", str(out), "--images", "2"],
+        [sys.executable, "-m", "jobs.command", "show", str(undisturbed), "--images", "2"],
         capture_output=True,
         text=True,
         check=True,

@@ -121,7 +121,7 @@ class VllmGenerator:
         return Response(error=refusal(str(error) or type(error).__name__))
 
     def _dead(self) -> EngineDied:
-        return EngineDied(f"the vLLM engine of {self._settings.model} died; its reason is in the log above")
+        return EngineDied(f"the vLLM engine of {self._settings.model} died; --verbose shows its log")
 
 
 def refusal(message: str) -> str:

@@ -31,15 +31,14 @@ def start_engine(settings: Vllm) -> tuple[Any, Watchdog]:
             try:
                 return _launch(config, quiet), watchdog
             except RuntimeError:
-                if settings.gpus == 0:
-                    raise
-                time.sleep(_GPU_WAIT_S)
+                # Its process may have been killed, or found the memory of a dead one still taken.
+                time.sleep(_GPU_WAIT_S if settings.gpus else 0)
                 return _launch(config, quiet), watchdog
     except Exception as error:
         watchdog.close()
         raise RecipeError(
-            f"model {settings.model}: vLLM did not start ({_brief(error)}). The reason stands above in the "
-            "log of its process; settings that often help: max_model_len, engine.kv_cache_memory_bytes, "
+            f"model {settings.model}: vLLM did not start ({_brief(error)}). The log of its process, shown "
+            "with --verbose, says why; settings that often help: max_model_len, engine.kv_cache_memory_bytes, "
             "engine.gpu_memory_utilization"
         ) from error
 
