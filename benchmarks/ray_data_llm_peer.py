@@ -68,6 +68,7 @@ def main(images: str, out: str, model: str, batch: int) -> float:
         batch_size=batch,
         concurrency=1,
         max_concurrent_batches=4,
+        placement_group_config={"bundle_per_worker": {"CPU": 1}},
         engine_kwargs={
             "dtype": "bfloat16",
             "enforce_eager": True,

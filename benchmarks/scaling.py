@@ -1,12 +1,14 @@
 """How the rate grows with actors: a generator that waits as a GPU would, on simulated nodes.
 
-The limit is linear growth from one actor. Each simulated node is a raylet of its own with two
-logical GPUs; what is measured is whether the engine keeps that many generators at work.
+The limit is linear growth from one actor. Each simulated node is a raylet of its own with room
+for four actors; what is measured is whether the engine keeps that many generators at work.
 """
 
 from __future__ import annotations
 
+import logging
 import tempfile
+import time
 from pathlib import Path
 
 import ray
@@ -14,10 +16,14 @@ from ray.cluster_utils import Cluster
 
 from benchmarks.inputs import image_tars, scripted_recipe
 from benchmarks.outcome import Outcome, main, median
-from engine.flow.mine import mine
+from engine.flow.catalog import refresh_catalog
+from engine.flow.pipeline import stream
+from engine.flow.pools import plan_pools
 from engine.rundir import RunDirectory
+from engine.stages import build_stages
 
 ACTORS_PER_NODE = 4
+PARTS_PER_ACTOR, PART_ROWS = 16, 32
 
 
 def run(quick: bool) -> Outcome:
@@ -25,11 +31,12 @@ def run(quick: bool) -> Outcome:
     rounds, sizes = (1, (1, 4)) if quick else (3, (1, 2, 4, 8, 16))
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        image_tars(root / "images", 16 * 256, 256)
+        image_tars(root / "images", max(sizes) * PARTS_PER_ACTOR * PART_ROWS, PARTS_PER_ACTOR * PART_ROWS)
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4})
         for _ in range(max(sizes) // ACTORS_PER_NODE):
             cluster.add_node(num_cpus=ACTORS_PER_NODE)
-        ray.init(address=cluster.address, log_to_driver=False)
+        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
         try:
             efficiencies = []
             for index in range(rounds):
@@ -46,10 +53,15 @@ def run(quick: bool) -> Outcome:
 
 
 def rate(root: Path, actors: int, label: str) -> float:
-    """The rate while all actors are at work, start-up of actors not counted."""
-    recipe = scripted_recipe(root / "images", root / label, part_rows=32, actors=actors, cpus=1, delay_s=0.5)
-    summary = mine(recipe, RunDirectory.at(str(root / label)), say=lambda line: None)
-    return float(summary["session"]["images_per_s"])
+    """Samples/s while all actors are at work: without the first and last two parts of each."""
+    recipe = scripted_recipe(root / "images", root / label, PART_ROWS, actors=actors, cpus=1, delay_s=0.25)
+    run, stages = RunDirectory.at(str(root / label)), build_stages(recipe)
+    pools = plan_pools(recipe, run, stages, retry_failed=False)
+    plan = refresh_catalog(recipe, run, lambda: None, lambda line: None)
+    work = plan.slice(0, actors * PARTS_PER_ACTOR)
+    times = [time.perf_counter() for _ in stream(work, run, pools, recipe.run.parts_in_flight)]
+    edge = 2 * actors
+    return (len(times) - 2 * edge) * PART_ROWS / (times[-edge - 1] - times[edge - 1])
 
 
 if __name__ == "__main__":
