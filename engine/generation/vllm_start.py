@@ -38,8 +38,8 @@ def start_engine(settings: Vllm) -> tuple[Any, Watchdog]:
         watchdog.close()
         raise RecipeError(
             f"model {settings.model}: vLLM did not start ({_brief(error)}). The log of its process, shown "
-            "with --verbose, says why; settings that often help: max_model_len, engine.kv_cache_memory_bytes, "
-            "engine.gpu_memory_utilization"
+            "with --verbose, says why; settings that often help: max_model_len, "
+            "engine.kv_cache_memory_bytes, engine.gpu_memory_utilization"
         ) from error
 
 
