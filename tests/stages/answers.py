@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from engine.generation.meter import Meter
 from engine.generation.protocol import Request, Response
 
 
@@ -12,6 +13,7 @@ class Answers:
 
     def __init__(self, answer: Callable[[Request], str]) -> None:
         self.answer = answer
+        self.meter = Meter()
         self.asked: list[Request] = []
 
     async def generate(self, requests: Sequence[Request]) -> list[Response]:
