@@ -86,7 +86,9 @@ def main(images: str, out: str, model: str, batch: int) -> float:
     )
     processor = build_processor(config, preprocess=ask, postprocess=keep)
     paths = [{"path": str(path)} for path in sorted(Path(images).glob("*.tar"))]
-    dataset = processor(ray.data.from_items(paths).flat_map(read_tar))
+    rows = ray.data.from_items(paths).flat_map(read_tar).materialize()
+    # Blocks of the batch's size, so that batches finish one by one, as the engine's parts do.
+    dataset = processor(rows.repartition(max(1, rows.count() // batch)).materialize())
     Path(out).mkdir(parents=True)
     finished: list[tuple[float, int]] = []
     for number, block in enumerate(
