@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 from benchmarks.outcome import Outcome, main, median
 from benchmarks.speed_of_light import PART_ROWS, measure
 from engine.terrarium import MODEL_DIR
+from engine.terrarium.write import write_shards
 
 ENVIRONMENT = Path(".venv-ray-data-llm")
 PEER = Path(__file__).with_name("ray_data_llm_peer.py")
@@ -28,8 +28,7 @@ def run(quick: bool) -> Outcome:
     _prepare()
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        write = [sys.executable, "-m", "engine.terrarium.write", str(root / "images")]
-        subprocess.run([*write, "--scenes", str(samples), "--shard-rows", "512", "--seed", "11"], check=True)
+        write_shards(root / "images", samples, shard_rows=512, seed=11)
         ratios = []
         for index in range(rounds):
             ours = measure("ours", root, str(root / f"run{index}"))

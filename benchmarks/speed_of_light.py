@@ -20,6 +20,7 @@ from PIL import Image
 
 from benchmarks.outcome import Outcome, main, median
 from engine.recipe import Recipe, Vllm
+from engine.terrarium.write import write_shards
 
 SAMPLING = {"temperature": 0, "top_p": 1, "max_tokens": 96}
 DESCRIBE = {"type": "text", "text": "describe"}
@@ -31,8 +32,7 @@ def run(quick: bool) -> Outcome:
     rounds, samples = (1, 512) if quick else (3, 1536)
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        write = [sys.executable, "-m", "engine.terrarium.write", str(root / "images")]
-        subprocess.run([*write, "--scenes", str(samples), "--shard-rows", "512", "--seed", "11"], check=True)
+        write_shards(root / "images", samples, shard_rows=512, seed=11)
         ratios = []
         for index in range(rounds):
             # One after the other, each in a process of its own: nothing is shared but the machine.

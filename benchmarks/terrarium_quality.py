@@ -5,8 +5,6 @@ Not a speed: every share is measured against what is asked of it, and the ratio 
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -21,6 +19,7 @@ from engine.schema import LEVELS
 from engine.stages.words import contains
 from engine.terrarium import Scene, scene
 from engine.terrarium.evaluate import score_associations, score_caption, score_description
+from engine.terrarium.write import write_shards
 
 RECIPE = Path("jobs/recipes/terrarium.yaml")
 SEED = 97
@@ -32,8 +31,7 @@ def run(quick: bool) -> Outcome:
     scenes = 100 if quick else 500
     with tempfile.TemporaryDirectory() as name:
         images, out = f"{name}/images", f"{name}/run"
-        write = [sys.executable, "-m", "engine.terrarium.write", images, "--scenes", str(scenes)]
-        subprocess.run([*write, "--seed", str(SEED)], check=True, stdout=subprocess.DEVNULL)
+        write_shards(Path(images), scenes, shard_rows=250, seed=SEED)
         recipe = load_recipe(RECIPE, [f"images.uri={images}", f"run.out={out}", "run.part_rows=64"])
         mine(recipe, RunDirectory.at(out), say=lambda line: None)
         counts = Counter[str]()
