@@ -17,13 +17,14 @@ from ray.cluster_utils import Cluster
 from benchmarks.inputs import image_tars, scripted_recipe
 from benchmarks.outcome import Outcome, main, median
 from engine.flow.catalog import refresh_catalog
+from engine.flow.cluster import keep_workers
 from engine.flow.pipeline import stream
 from engine.flow.pools import plan_pools
 from engine.rundir import RunDirectory
 from engine.stages import build_stages
 
 ACTORS_PER_NODE = 4
-PARTS_PER_ACTOR, PART_ROWS = 16, 32
+PARTS_PER_ACTOR, PART_ROWS = 32, 32
 
 
 def run(quick: bool) -> Outcome:
@@ -32,6 +33,7 @@ def run(quick: bool) -> Outcome:
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         image_tars(root / "images", max(sizes) * PARTS_PER_ACTOR * PART_ROWS, PARTS_PER_ACTOR * PART_ROWS)
+        keep_workers(ACTORS_PER_NODE)
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4})
         for _ in range(max(sizes) // ACTORS_PER_NODE):
             cluster.add_node(num_cpus=ACTORS_PER_NODE)
@@ -53,15 +55,26 @@ def run(quick: bool) -> Outcome:
 
 
 def rate(root: Path, actors: int, label: str) -> float:
-    """Samples/s while all actors are at work: without the first and last two parts of each."""
+    """Samples/s while all actors are at work.
+
+    From the moment when each has finished a part (two cores take many seconds to start sixteen
+    processes) until the parts that remain are too few to keep all of them busy.
+    """
     recipe = scripted_recipe(root / "images", root / label, PART_ROWS, actors=actors, cpus=1, delay_s=0.25)
     run, stages = RunDirectory.at(str(root / label)), build_stages(recipe)
     pools = plan_pools(recipe, run, stages, retry_failed=False)
     plan = refresh_catalog(recipe, run, lambda: None, lambda line: None)
     work = plan.slice(0, actors * PARTS_PER_ACTOR)
-    times = [time.perf_counter() for _ in stream(work, run, pools, recipe.run.parts_in_flight)]
-    edge = 2 * actors
-    return (len(times) - 2 * edge) * PART_ROWS / (times[-edge - 1] - times[edge - 1])
+    times, seen, begun = list[float](), set[str](), 0
+    for report in stream(work, run, pools, recipe.run.parts_in_flight):
+        times.append(time.perf_counter())
+        seen.update(*report.meters.values())
+        if len(seen) < actors:
+            begun = len(times)
+    last = len(times) - 1 - 2 * actors * recipe.run.parts_in_flight
+    if last - begun < 4 * actors:
+        raise SystemExit(f"{actors} actors were at work together for {last - begun} parts only")
+    return (last - begun) * PART_ROWS / (times[last] - times[begun])
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ def summarize(session: Session, states: Sequence[StageStatus], samples: int) -> 
     Returns:
         `samples` of the run and the share of them that failed; `stages` with rows done, failed by
         reason and to do; `session` with what was computed now and at which speed: images/s,
-        output tokens/s, and per pool the share of its actors' time with requests at work.
+        output tokens/s, and per pool its actors and the share of their time with requests at work.
     """
     failed = states[-1].rows_failed if states else 0
     seconds = max(session.seconds, 1e-9)
@@ -41,7 +41,10 @@ def summarize(session: Session, states: Sequence[StageStatus], samples: int) -> 
             "seconds": round(session.seconds, 3),
             "images_per_s": round(session.rows / seconds, 2),
             "output_tokens_per_s": round(tokens / seconds, 2),
-            "busy_share": {pool: round(session.busy_share(pool), 4) for pool in session.meters},
+            "pools": {
+                pool: {"actors": len(actors), "busy_share": round(session.busy_share(pool), 4)}
+                for pool, actors in session.meters.items()
+            },
             "stages": {name: asdict(stage) for name, stage in session.stages.items()},
         },
     }

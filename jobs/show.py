@@ -144,7 +144,10 @@ def _last_session(summary: Mapping[str, Any]) -> list[str]:
 def _speed(session: Mapping[str, Any]) -> list[str]:
     if not session["samples"]:
         return ["speed      nothing was left to compute"]
-    busy = ", ".join(f"{pool} {share:.0%}" for pool, share in session["busy_share"].items())
+    busy = ", ".join(
+        f"{name} {pool['busy_share']:.0%} (actors: {pool['actors']})"
+        for name, pool in session["pools"].items()
+    )
     rate = f"{session['images_per_s']:,} images/s, {session['output_tokens_per_s']:,} output tokens/s"
     took = f"{session['samples']:,} samples in {clock(session['seconds'])}"
     return [f"speed      {rate} ({took})", *([f"busy       {busy}"] if busy else [])]

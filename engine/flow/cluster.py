@@ -49,6 +49,17 @@ def reserved(pools: Sequence[Pool]) -> tuple[float, float]:
     return cpus + READ_CPUS, gpus
 
 
+def keep_workers(cpus: int) -> None:
+    """Have the nodes that this process starts keep their idle workers.
+
+    Ray ends a worker that was idle for a second where a node has more workers than CPUs, and
+    counts actors that reserve nothing, of which Ray Data has five. On small nodes nearly every
+    part was then read by a new process, at a second of computing each (`benchmarks.scaling`: an
+    efficiency of 0.7 instead of 0.99). Large nodes have room for them.
+    """
+    os.environ.setdefault("RAY_num_workers_soft_limit", str(4 * cpus + 8))
+
+
 def _start(address: str | None, cpus: float, verbose: bool) -> None:
     level = logging.INFO if verbose else logging.ERROR
     if address and address.startswith("ray://"):
@@ -61,6 +72,7 @@ def _start(address: str | None, cpus: float, verbose: bool) -> None:
         options["address"] = address
     else:
         options |= {"num_cpus": max(os.cpu_count() or 1, math.ceil(cpus)), "include_dashboard": False}
+        keep_workers(options["num_cpus"])
     try:
         with nullcontext() if verbose else _quiet():
             ray.init(**options)

@@ -11,11 +11,11 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext
 
 from engine.catalog import read_part
+from engine.flow.deaths import Deaths
 from engine.flow.explain import explain
 from engine.flow.parcel import pack
 from engine.flow.pools import Pool, PoolActor
 from engine.flow.report import PartReport
-from engine.flow.turns import Deaths
 from engine.rundir import RunDirectory
 
 #: What a task that reads a part reserves: reading waits on storage more than it computes. An odd

@@ -8,22 +8,24 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
 from engine.errors import EngineDied, RecipeError, StorageError
+from engine.flow.deaths import MAX_CONVICTED, MAX_DEATHS, Verdict, slices
 from engine.flow.parcel import pack, unpack
 from engine.flow.report import PartReport, StageReport
-from engine.flow.turns import MAX_DEATHS, Turns, Verdict
+from engine.flow.turns import Turns
 from engine.generation import build_generator
 from engine.generation.protocol import Generator
 from engine.recipe import Images, OpenAI, Recipe, Scripted, Vllm
 from engine.rundir import RunDirectory
-from engine.stages import Part, Stage, Tally
+from engine.stages import Part, Stage, Tally, at_once
 
 #: The status with which an actor leaves when its engine is dead.
 ENGINE_DIED = 13
@@ -126,12 +128,11 @@ class PoolActor:
                 verdict = await self.deaths.begin.remote(part.id, alone=True)
             if verdict.outage is not None:
                 await asyncio.to_thread(self._take_back, verdict)
-            given_up = verdict.deaths >= MAX_DEATHS
-            if given_up:
-                part.fail(f"the engine died {verdict.deaths} times on this part: {verdict.reason}")
             for stage in self.pool.stages:
-                report.stages[stage.name] = await self._advance(part, stage)
-            await self.deaths.end.remote(part.id, came_through=not given_up)
+                report.stages[stage.name] = await self._advance(part, stage, verdict)
+            computed = sum(stage.requests for stage in report.stages.values()) > 0
+            blamed = verdict.given_up or verdict.convicted
+            await self.deaths.end.remote(part.id, came_through=computed or not blamed)
 
     def _take_back(self, verdict: Verdict) -> None:
         """Stop the run: it is not the parts that kill the engines, so none stays given up."""
@@ -143,7 +144,7 @@ class PoolActor:
             f"several parts, the last time because: {verdict.reason}; mend that and run the command again"
         )
 
-    async def _advance(self, part: Part, stage: Stage) -> StageReport:
+    async def _advance(self, part: Part, stage: Stage, verdict: Verdict) -> StageReport:
         """Attach the stage's committed table, or make, commit and attach it."""
         tables = self.pool.run.tables(stage)
         done = await asyncio.to_thread(tables.read, part.id, stage.schema, len(part.rows))
@@ -151,7 +152,11 @@ class PoolActor:
         report = StageReport()
         if done is None or again:
             tally, started = Tally(), time.monotonic()
-            made = await part.run(stage, self._generator, self.pool.images, self.threads, tally, done)
+            _blame(part, verdict)
+            watched = partial(self._watched, part, verdict) if verdict.deaths else at_once
+            made = await part.run(
+                stage, self._generator, self.pool.images, self.threads, tally, done, watched
+            )
             done = await asyncio.to_thread(tables.commit, part.id, made, replace=again)
             report.add(tally)
             report.computed = tally.rows
@@ -160,6 +165,12 @@ class PoolActor:
         report.failed = dict(Counter(reason for reason in done["error"].to_pylist() if reason is not None))
         part.attach(stage, done)
         return report
+
+    async def _watched(self, part: Part, verdict: Verdict, rows: list[int]) -> AsyncIterator[list[int]]:
+        """The rows in slices, each noted before it is shown to the engine, in case that dies of it."""
+        for some in slices(rows, verdict.suspects):
+            await self.deaths.at_engine.remote(part.id, some)
+            yield some
 
     async def _generator(self) -> Generator:
         async with self.building:
@@ -173,3 +184,13 @@ class PoolActor:
                     raise
                 await self.deaths.started.remote()
             return self.generator
+
+
+def _blame(part: Part, verdict: Verdict) -> None:
+    """Give the rows that kill engines their error; all that are left, if the part is given up."""
+    if len(verdict.convicted) > MAX_CONVICTED:
+        part.fail(f"more than {MAX_CONVICTED} samples of this part kill the engine: {verdict.reason}")
+    elif verdict.given_up:
+        part.fail(f"the engine died {verdict.deaths} times on this part: {verdict.reason}")
+    else:
+        part.fail(f"the engine died on this sample: {verdict.reason}", verdict.convicted)

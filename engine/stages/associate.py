@@ -124,7 +124,7 @@ def read_associations(text: str, word: str, count: int) -> tuple[dict[str, list[
     try:
         answer = json.loads(text, strict=False)
         levels = {level: _strings(answer[level]) for level in LEVELS}
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None, "associations are not the JSON asked for"
     reason = None
     for level, words in levels.items():

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from engine.generation import generator_digest
+from engine.errors import RecipeError
+from engine.generation import Settings, generator_digest
 from engine.generation.prompts import load_prompt
 from engine.recipe import Associate, Caption, Describe, Recipe
 from engine.stages.associate import AssociateStage
@@ -25,7 +26,7 @@ def build_stages(recipe: Recipe) -> list[Stage]:
     Raises:
         RecipeError: a prompt, table or model that the recipe names cannot be used.
     """
-    digests = {name: generator_digest(settings) for name, settings in recipe.generators.items()}
+    digests = {name: _digest(name, settings) for name, settings in recipe.generators.items()}
     stages: list[Stage] = []
     for _, settings in recipe.stages():
         upstream = [stage.fingerprint for stage in stages]
@@ -38,6 +39,13 @@ def build_stages(recipe: Recipe) -> list[Stage]:
                 stage = _caption(recipe, settings, digests, upstream)
         stages.append(stage)
     return stages
+
+
+def _digest(name: str, settings: Settings) -> str:
+    try:
+        return generator_digest(settings)
+    except RecipeError as error:
+        raise RecipeError(f"generators.{name}: {error}") from error
 
 
 def _describe(recipe: Recipe, settings: Describe, digests: Mapping[str, str], upstream: list[str]) -> Stage:

@@ -50,7 +50,7 @@ def read_elements(text: str, count: int) -> tuple[list[Element] | None, str | No
     try:
         items = json.loads(text, strict=False)["elements"]
         found = {clean(item["word"]): item.get("pos") for item in items}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None, "elements are not the JSON asked for"
     found.pop("", None)
     elements = [Element(word, pos if pos in PARTS_OF_SPEECH else None) for word, pos in found.items()]
@@ -114,13 +114,15 @@ def load_concreteness(uri: str) -> Concreteness:
         )
     ratings: dict[str, float] = {}
     pos: dict[str, str] = {}
-    for row in rows:
-        try:
+    try:
+        for row in rows:
             word, ratings[word] = _read_rating(row)
-        except ValueError as error:
-            raise RecipeError(f"associate.concreteness: {uri} line {rows.line_num}: {error}") from error
-        if row.get("Dom_Pos"):
-            pos[word] = row["Dom_Pos"].strip().lower()
+            if row.get("Dom_Pos"):
+                pos[word] = row["Dom_Pos"].strip().lower()
+    except csv.Error as error:
+        raise RecipeError(f"associate.concreteness: {uri} after line {rows.line_num}: {error}") from error
+    except ValueError as error:
+        raise RecipeError(f"associate.concreteness: {uri} line {rows.line_num}: {error}") from error
     return Concreteness(ratings, pos, digest_of(text))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +18,14 @@ from engine.recipe import Images
 from engine.schema import CATALOG
 from engine.stages.retry import Reseeded, note_retries, retries_of
 from engine.stages.stage import Stage, Tally, columns_of
+
+#: Cuts rows into slices that are asked one after the other.
+Slices = Callable[[list[int]], AsyncIterator[list[int]]]
+
+
+async def at_once(rows: list[int]) -> AsyncIterator[list[int]]:
+    """All rows in one slice."""
+    yield rows
 
 
 @dataclass
@@ -41,9 +49,11 @@ class Part:
         rows = table.drop_columns([n for n in ("image", "error") if n in table.column_names]).to_pylist()
         return cls(part, rows, images, table["error"].to_pylist())
 
-    def fail(self, reason: str) -> None:
-        """Give up the rows that are still good."""
-        self.errors = [error or reason for error in self.errors]
+    def fail(self, reason: str, rows: Collection[int] | None = None) -> None:
+        """Give up these rows, or all, as far as they are still good."""
+        for index, error in enumerate(self.errors):
+            if error is None and (rows is None or index in rows):
+                self.errors[index] = reason
 
     def attach(self, stage: Stage, table: pa.Table) -> None:
         """Take over a stage's table: its columns, and its errors for the stages after it."""
@@ -69,6 +79,7 @@ class Part:
         threads: Executor,
         tally: Tally,
         before: pa.Table | None = None,
+        slices: Slices = at_once,
     ) -> pa.Table:
         """Run the stage on the good rows.
 
@@ -80,6 +91,7 @@ class Part:
             tally: counts what the stage does.
             before: an earlier table of the stage; its good rows are kept and only its error rows
                 are computed again.
+            slices: which of the good rows are asked together, one slice after the other.
 
         Returns:
             The stage's table, one row per row of the part, in order.
@@ -94,14 +106,15 @@ class Part:
         pictures: list[Picture | None] = [None] * len(good)
         if stage.sees_images:
             good, pictures = await self._decode(good, images, threads, results)
-        made: list[dict[str, Any]] = []
         if good:
             source = await generator()
             if retries:
                 source = Reseeded(source, retries)
-            made = await stage.run([self.rows[i] for i in good], pictures, source, tally)
+            shown = dict(zip(good, pictures, strict=True))
+            async for some in slices(good):
+                made = await stage.run([self.rows[i] for i in some], [shown[i] for i in some], source, tally)
+                results.update(zip(some, made, strict=True))
         tally.rows = len(open_rows)
-        results.update(zip(good, made, strict=True))
         rows = [
             {"id": row["id"], "key": row["key"], **results[i]} if i in results else kept[i]
             for i, row in enumerate(self.rows)

@@ -31,7 +31,7 @@ def summary(**changes: Any) -> dict[str, Any]:
             "seconds": 185.0,
             "images_per_s": 2.59,
             "output_tokens_per_s": 1234.5,
-            "busy_share": {"seer": 0.917},
+            "pools": {"seer": {"actors": 2, "busy_share": 0.917}},
             "stages": {"caption": stage},
         },
         **changes,
@@ -59,7 +59,7 @@ def test_summary_tells_rows_reasons_rates_and_what_next() -> None:
     assert "caption failed: 3 x not an image" in text
     assert "caption flagged: 7 x repeats another caption" in text
     assert "2.59 images/s, 1,234.5 output tokens/s (480 samples in 3 min 05 s)" in text
-    assert "busy       seer 92%" in text
+    assert "busy       seer 92% (actors: 2)" in text
     assert "--retry-failed" in text
     assert "connote show '/runs/my run'" in text
     assert "max_failed_share" not in text

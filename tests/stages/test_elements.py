@@ -14,7 +14,9 @@ def test_elements_are_distinct_and_limited() -> None:
     assert elements == [Element("fox", "noun"), Element("kite", "noun")]
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"elements": 3}', '{"elements": [{"pos": "noun"}]}', "{"])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"elements": 3}', '{"elements": [{"pos": "noun"}]}', "{", "[" * 10**5]
+)
 def test_other_json_is_refused(text: str) -> None:
     assert read_elements(text, 5) == (None, "elements are not the JSON asked for")
 
@@ -88,3 +90,10 @@ def test_a_faulty_line_is_named(tmp_path: Path, line: str, message: str) -> None
     with pytest.raises(RecipeError) as refused:
         load_concreteness(str(path))
     assert f"{path} line 3: {message}" in str(refused.value)
+
+
+def test_a_cell_without_end_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("Word,Conc.M\ncat,4.86\n" + "m" * 200_000)
+    with pytest.raises(RecipeError, match=r"t.csv after line 2: field larger than field limit"):
+        load_concreteness(str(path))
