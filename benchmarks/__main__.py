@@ -1,4 +1,4 @@
-"""Runs every benchmark and writes docs/benchmarks.md."""
+"""Runs benchmarks and enters what they print into docs/benchmarks.md, one section each."""
 
 from __future__ import annotations
 
@@ -6,54 +6,70 @@ import argparse
 import datetime
 import os
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 NAMES = (
     "engine_overhead",
-    "scaling",
-    "prefix_sharing",
     "speed_of_light",
     "ray_data_llm",
+    "prefix_sharing",
+    "scaling",
     "terrarium_quality",
 )
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+HEAD = """# Benchmarks
+
+Each compares two rates of the same run, one right after the other, and exits 1 below its floor. Rates differ from
+machine to machine and from hour to hour; ratios less so. `python -m benchmarks` runs them all (about 40 minutes) and
+renews this page, `python -m benchmarks NAME` one of them and its section; `--quick` is for a look and enters nothing.
+"""
+_LINE = re.compile(r"^(\w+) ratio=(\S+) floor=(\S+) against=(\S+)$", re.MULTILINE)
 
 
 def main() -> int:
     """Run them one after the other; the exit status counts those below their floor."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("names", nargs="*", default=NAMES)
+    parser.add_argument("names", nargs="*", default=NAMES, choices=NAMES, metavar="NAME")
     arguments = parser.parse_args()
-    sections, failed = [], 0
+    failed = 0
     for name in arguments.names:
         command = [sys.executable, "-m", f"benchmarks.{name}", *(["--quick"] if arguments.quick else [])]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
         print(done.stdout, end="", flush=True)
         failed += done.returncode != 0
-        sections.append(f"## {name}\n\n{_about(name)}\n\n```\n{done.stdout.rstrip()}\n```\n")
-    if not arguments.quick:
-        PAGE.write_text("\n".join([_head(), *sections]))
+        if not arguments.quick and _LINE.search(done.stdout):
+            PAGE.write_text(page({**read_sections(PAGE.read_text()), name: section(name, done.stdout)}))
     return failed
 
 
-def _head() -> str:
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
-    ).stdout.strip()
+def read_sections(text: str) -> dict[str, str]:
+    """The page's sections by the benchmark's name."""
+    found = re.split(r"^## (\w+)\n", text, flags=re.MULTILINE)[1:]
+    return {name: body.strip() for name, body in zip(found[::2], found[1::2], strict=True)}
+
+
+def section(name: str, printed: str) -> str:
+    """What the benchmark compares (its module's docstring), where and when it ran, what it printed."""
+    about = str(__import__(f"benchmarks.{name}", fromlist=["__doc__"]).__doc__).strip()
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     machine = f"{os.cpu_count()} cores ({platform.machine()}), no GPU"
-    return (
-        "# Benchmarks\n\nEach compares two rates of the same run; its last line is the ratio and the floor. "
-        "`python -m benchmarks` runs them all.\n\n"
-        f"{datetime.date.today()}, commit {commit}, {machine}.\n"
-    )
+    lines = "\n".join(line for line in printed.splitlines() if not line.startswith("catalog"))
+    where = f"{datetime.date.today()}, commit {commit.stdout.strip()}, {machine}:"
+    return f"{about}\n\n{where}\n\n```\n{lines.strip()}\n```"
 
 
-def _about(name: str) -> str:
-    module = __import__(f"benchmarks.{name}", fromlist=["__doc__"])
-    return str(module.__doc__).strip()
+def page(sections: dict[str, str]) -> str:
+    """The page: a table of all ratios, then the sections."""
+    rows = ["| benchmark | against | ratio | floor |", "|---|---|---|---|"]
+    for name in NAMES:
+        for found in _LINE.finditer(sections.get(name, "")):
+            rows.append(f"| [{name}](#{name}) | {found[4].replace('_', ' ')} | **{found[2]}** | {found[3]} |")
+    bodies = [f"## {name}\n\n{sections[name]}\n" for name in NAMES if name in sections]
+    return "\n".join([HEAD, "\n".join(rows), "", *bodies])
 
 
 if __name__ == "__main__":
