@@ -53,7 +53,7 @@ def keep_workers(cpus: int) -> None:
     """Have the nodes that this process starts keep their idle workers.
 
     Ray ends a worker that was idle for a second where a node has more workers than CPUs, and
-    counts actors that reserve nothing, of which Ray Data has five. On small nodes nearly every
+    counts actors that reserve nothing, of which Ray Data has four. On small nodes nearly every
     part was then read by a new process, at a second of computing each (`benchmarks.scaling`: an
     efficiency of 0.7 instead of 0.99). Large nodes have room for them.
     """
