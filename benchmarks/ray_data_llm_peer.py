@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 import ray
 from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
-IN_FLIGHT = 128
+REQUESTS_IN_FLIGHT, BATCHES_IN_FLIGHT = 128, 4
 
 
 def read_tar(row: dict[str, Any]) -> list[dict[str, Any]]:
@@ -61,14 +61,14 @@ def keep(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def main(images: str, out: str, model: str, batch: int) -> float:
-    """Descriptions/s from the first finished batches on."""
+    """Descriptions/s without the first and the last `BATCHES_IN_FLIGHT` batches."""
     ray.init(num_cpus=8, include_dashboard=False, log_to_driver=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
     config = vLLMEngineProcessorConfig(
         model_source=model,
         batch_size=batch,
         concurrency=1,
-        max_concurrent_batches=4,
+        max_concurrent_batches=BATCHES_IN_FLIGHT,
         placement_group_config={"bundle_per_worker": {"CPU": 1}},
         engine_kwargs={
             "dtype": "bfloat16",
@@ -77,7 +77,7 @@ def main(images: str, out: str, model: str, batch: int) -> float:
             "enable_prefix_caching": True,
             "block_size": 32,
             "max_model_len": 1024,
-            "max_num_seqs": IN_FLIGHT,
+            "max_num_seqs": REQUESTS_IN_FLIGHT,
         },
         prepare_multimodal_stage={"enabled": True},
         chat_template_stage={"enabled": True},
@@ -96,8 +96,8 @@ def main(images: str, out: str, model: str, batch: int) -> float:
     ):
         pq.write_table(pa.table(block), f"{out}/{number:05d}.parquet")
         finished.append((time.perf_counter(), len(block)))
-    first = next(i for i in range(len(finished)) if sum(count for _, count in finished[: i + 1]) >= 4 * batch)
-    return sum(count for _, count in finished[first + 1 :]) / (finished[-1][0] - finished[first][0])
+    steady = finished[BATCHES_IN_FLIGHT - 1 : -BATCHES_IN_FLIGHT]
+    return sum(count for _, count in steady[1:]) / (steady[-1][0] - steady[0][0])
 
 
 if __name__ == "__main__":

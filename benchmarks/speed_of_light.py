@@ -1,8 +1,8 @@
 """Descriptions through the engine, over a bare loop around vLLM's AsyncLLM.
 
 Both serve the same images, prompts, model, engine arguments and sampling. Start-up is left out of
-both: each is timed from its 256th finished description to its last. The loop has its images decoded
-beforehand and writes nothing, so it is what vLLM can do at best.
+both, and so are the first and the last parts, when less is in flight (see `steady_rate`). The loop
+has its images decoded beforehand and writes nothing, so it is what vLLM can do at best.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ import sys
 import tarfile
 import tempfile
 import time
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 
 from PIL import Image
@@ -24,12 +27,12 @@ from engine.terrarium.write import write_shards
 
 SAMPLING = {"temperature": 0, "top_p": 1, "max_tokens": 96}
 DESCRIBE = {"type": "text", "text": "describe"}
-PART_ROWS = 64
+PART_ROWS, PARTS_IN_FLIGHT = 64, 4
 
 
 def run(quick: bool) -> Outcome:
     """Descriptions/s through the engine, against bare AsyncLLM."""
-    rounds, samples = (1, 512) if quick else (3, 1536)
+    rounds, samples = (1, 1536) if quick else (5, 3072)
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         write_shards(root / "images", samples, shard_rows=512, seed=11)
@@ -55,7 +58,7 @@ def settings() -> Vllm:
 
 
 def ours(images: Path, out: str) -> float:
-    """Descriptions/s between the first finished part and the last."""
+    """Descriptions/s of the engine."""
     from engine.flow.cluster import cluster
     from engine.flow.mine import refresh_catalog
     from engine.flow.pipeline import stream
@@ -66,7 +69,7 @@ def ours(images: Path, out: str) -> float:
     recipe = Recipe.model_validate(
         {
             "images": {"source": "webdataset", "uri": str(images)},
-            "run": {"out": out, "part_rows": PART_ROWS, "parts_in_flight": 4},
+            "run": {"out": out, "part_rows": PART_ROWS, "parts_in_flight": PARTS_IN_FLIGHT},
             "generators": {"seer": settings().model_dump()},
             "describe": {
                 "generator": "seer",
@@ -83,10 +86,7 @@ def ours(images: Path, out: str) -> float:
             (time.perf_counter(), report.rows)
             for report in stream(plan, run, pools, recipe.run.parts_in_flight)
         ]
-    # The parts that were in flight with the first one had a share of the time before it.
-    first = recipe.run.parts_in_flight
-    rows = sum(count for _, count in finished[first:])
-    return rows / (finished[-1][0] - finished[first - 1][0])
+    return steady_rate(finished)
 
 
 def bare(images: Path) -> float:
@@ -121,12 +121,24 @@ def bare(images: Path) -> float:
     async def play() -> float:
         room = asyncio.Semaphore(settings().requests_in_flight)
         await asyncio.gather(*(one(room, number, picture) for number, picture in enumerate(pictures)))
-        first = 4 * PART_ROWS
-        return (len(finished) - first) / (finished[-1] - finished[first - 1])
+        return steady_rate([(moment, 1) for moment in finished])
 
     rate = asyncio.run(play())
     engine.shutdown()
     return rate
+
+
+def steady_rate(finished: Sequence[tuple[float, int]]) -> float:
+    """Rows/s of (moment, rows) events, without the parts that fly at the beginning and at the end.
+
+    Parts that are in flight when the first one finishes had a share of the time before it; the
+    last ones have the machine for fewer and fewer.
+    """
+    edge = PARTS_IN_FLIGHT * PART_ROWS
+    done = list(accumulate(rows for _, rows in finished))
+    first = bisect_left(done, edge)
+    last = bisect_right(done, done[-1] - edge) - 1
+    return (done[last] - done[first]) / (finished[last][0] - finished[first][0])
 
 
 def _pictures(images: Path) -> list[Image.Image]:
