@@ -34,10 +34,12 @@ def main() -> int:
     """Run them one after the other; the exit status counts those below their floor."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("names", nargs="*", default=NAMES, choices=NAMES, metavar="NAME")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
     arguments = parser.parse_args()
+    if unknown := sorted(set(arguments.names) - set(NAMES)):
+        parser.error(f"no benchmark is called {unknown[0]}; there are {', '.join(NAMES)}")
     failed = 0
-    for name in arguments.names:
+    for name in arguments.names or NAMES:
         command = [sys.executable, "-m", f"benchmarks.{name}", *(["--quick"] if arguments.quick else [])]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
         print(done.stdout, end="", flush=True)

@@ -79,3 +79,12 @@ CAPTION_ITEM = pa.struct(
 
 #: Named `creative_captions` because `captions` are the ones the source came with.
 CAPTION = pa.schema([_ID, _KEY, pa.field("creative_captions", pa.list_(CAPTION_ITEM)), _ERROR])
+
+
+def storable(text: str) -> str:
+    """The text with what UTF-8, and so Arrow, cannot hold (halves of surrogate pairs) replaced."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace").decode()
+    return text

@@ -14,6 +14,9 @@ import typer
 from engine.errors import ConnoteError, RecipeError
 from jobs.mine import OK, REFUSED, STOPPED, exit_status, prepare
 
+#: Exit status after Ctrl-C, as shells report it.
+INTERRUPTED = 130
+
 app = typer.Typer(
     help="Mine what images mean.", no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False
 )
@@ -130,9 +133,12 @@ def guarded(command: Callable[[], object]) -> int:
         traceback.print_exc()
         print("connote: stopped by a fault of its own; finished parts are kept, see above", file=sys.stderr)
         return STOPPED
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as leaving:
+        # typer turns Ctrl-C into an exit with this status before it gets here.
+        if isinstance(leaving, SystemExit) and leaving.code != INTERRUPTED:
+            raise
         print("\nconnote: stopped; run the same command to go on from here", file=sys.stderr)
-        return 130
+        return INTERRUPTED
 
 
 def main() -> None:

@@ -32,15 +32,6 @@ def interpret(texts: dict[str, str]) -> tuple[list[str], dict[str, Any]]:
     return captions, {**others, **extra}
 
 
-def clean(text: str) -> str:
-    """The text with what UTF-8 cannot hold (halves of surrogate pairs) replaced."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "replace").decode()
-    return text
-
-
 def jsonable(value: Any) -> Any:
     """The value as JSON knows it: no NaN, and dates or decimals as text."""
     if isinstance(value, dict):

@@ -10,9 +10,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from engine.catalog.extra import clean, jsonable
+from engine.catalog.extra import jsonable
 from engine.catalog.shard import MAX_IMAGE_BYTES
-from engine.schema import CATALOG
+from engine.schema import CATALOG, storable
 from engine.storage import digest_of
 
 
@@ -51,24 +51,31 @@ class CatalogRows:
             error: why it cannot be used.
             identity: what its id derives from, if not its key.
         """
-        key, identity = clean(key), clean(identity or key)
+        key, identity = storable(key), storable(identity or key)
         if place is not None and error is None:
             error = _refused(place[1])
         offset, size = place if place is not None and error is None else (None, 0)
-        text = json.dumps(jsonable(extra), ensure_ascii=False) if extra else None
+        text = self._text_of(extra, key) if extra else None
         values = (
             digest_of(self.space, identity, str(self._seen[identity])),
             key,
             uri,
             offset,
             size,
-            [clean(caption) for caption in captions],
-            clean(text) if text else None,
+            [storable(caption) for caption in captions],
+            storable(text) if text else None,
             error,
         )
         for column, value in zip(self.columns.values(), values, strict=True):
             column.append(value)
         self._seen[identity] += 1
+
+    def _text_of(self, extra: Mapping[str, Any], key: str) -> str | None:
+        try:
+            return json.dumps(jsonable(extra), ensure_ascii=False)
+        except RecursionError:
+            self.note("extra fields nested too deeply to keep", key)
+            return None
 
     def fail_last(self, error: str) -> None:
         """Turn the last sample into an error row."""

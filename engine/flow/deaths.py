@@ -7,114 +7,120 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-#: A part that had an engine alone each of so many times when it died, and no row of which could
-#: be blamed, is given up.
+#: So many deaths of engines that had answered something, on the rows of one part but of none in
+#: particular, give the part up; so many deaths of engines that had answered nothing yet, each
+#: time the same part came to one, stop the run.
 MAX_DEATHS = 3
 #: A part in which more rows than this kill engines is given up, too: each costs two engines.
 MAX_CONVICTED = 3
+#: What is at the engine while it starts and answers its first, harmless request.
+PROBE: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What is known of a part when it begins.
+@dataclass
+class Case:
+    """What is known of a part that an engine died on.
 
     Attributes:
-        deaths: how often it was at an engine that died, since a row of it was last convicted.
-        reason: why the last engine died, as far as its actor could tell.
-        outage: parts given up in a row of deaths so long that the engines are to blame, not the
-            parts; None as long as it is not.
+        deaths: of engines on its rows, since one of them was last convicted.
+        probe_deaths: of engines that the part came to before they answered anything, in a row.
+        at_engine: rows that were at the engine last, or `PROBE`; None before the part was alone.
         suspects: rows of which one was at the engine when it last died.
         convicted: rows that were at an engine by themselves when it died.
     """
 
-    deaths: int
-    reason: str
-    outage: tuple[str, ...] | None = None
+    deaths: int = 0
+    probe_deaths: int = 0
+    at_engine: tuple[int, ...] | None = None
     suspects: tuple[int, ...] = ()
     convicted: tuple[int, ...] = ()
+
+    @property
+    def outage(self) -> bool:
+        """Whether it is not the part that kills the engines."""
+        return self.probe_deaths >= MAX_DEATHS
 
     @property
     def given_up(self) -> bool:
         """Whether the part is not tried any more: one part must not keep the run from ending."""
         return self.deaths >= MAX_DEATHS or len(self.convicted) > MAX_CONVICTED
 
+    def judge(self) -> None:
+        """Learn from what was at the engine when it died."""
+        rows, self.at_engine = self.at_engine, PROBE
+        if rows is None:
+            return
+        if rows == PROBE:
+            self.probe_deaths += 1
+            return
+        self.deaths += 1
+        self.suspects = rows if len(rows) > 1 else ()
+        if len(rows) == 1:
+            self.convicted, self.deaths = (*self.convicted, *rows), 0
+
 
 class Deaths:
     """The session's memory of engines that died; an actor of its own.
 
-    A driver that is killed and started again counts afresh, so it blames no part.
+    It is told what goes to an engine before it goes there, so that whoever comes after a death,
+    in whichever actor, knows what was there. A driver that is killed and started again begins
+    with no memory, so it blames no part.
     """
 
     def __init__(self) -> None:
-        self._begun: Counter[str] = Counter()
-        self._at_engine: dict[str, tuple[int, ...]] = {}
-        self._suspects: dict[str, tuple[int, ...]] = {}
-        self._convicted: dict[str, tuple[int, ...]] = {}
-        self._reason = "its process was killed"
-        self._in_a_row = 0
-        self._given_up: list[str] = []
-        self._started = False
+        self._open: Counter[str] = Counter()
+        self._cases: dict[str, Case] = {}
+        self._reasons: dict[str, str] = {}
+        self._started: set[str] = set()
 
-    def begin(self, part: str, alone: bool) -> Verdict:
-        """Note that the part begins, and say how often it did so without coming to its end.
+    def begin(self, part: str) -> bool:
+        """Note that a part begins beside others; False if it did so before and must be alone.
 
-        A part that did so before does not begin unless it is `alone`: parts that were merely
-        there when another one killed the engine wait for their turn without being blamed again.
+        Parts that were merely there when another one killed the engine are not blamed for that.
         """
-        if alone:
-            self._judge(part)
-            self._in_a_row += 1
-        deaths = self._begun[part]
-        if alone or not deaths:
-            self._begun[part] += 1
-        outage = tuple(self._given_up) if self._in_a_row > 2 * MAX_DEATHS else None
-        suspects, convicted = self._suspects.get(part, ()), self._convicted.get(part, ())
-        return Verdict(deaths, self._reason, outage, suspects, convicted)
+        self._open[part] += 1
+        return self._open[part] == 1
+
+    def begin_alone(self, part: str) -> Case:
+        """Note that a part has an engine alone, and judge what it did to the one before."""
+        case = self._cases.setdefault(part, Case())
+        case.judge()
+        return case
 
     def at_engine(self, part: str, rows: Sequence[int]) -> None:
-        """Note which rows of a part that is alone go to the engine now; those before came back."""
-        if part in self._at_engine:
-            self._engines_work()
-        self._at_engine[part] = tuple(rows)
+        """Note what of a part that is alone goes to the engine now; what went before came back."""
+        case = self._cases[part]
+        if rows:
+            case.probe_deaths = 0
+        case.at_engine = tuple(rows)
 
-    def end(self, part: str, came_through: bool) -> None:
-        """Note that the part is done with: by an engine, or by giving up what it was asked."""
-        for memory in (self._begun, self._at_engine, self._suspects, self._convicted):
-            memory.pop(part, None)
-        if came_through:
-            self._engines_work()
-        else:
-            self._given_up.append(part)
+    def end(self, part: str) -> None:
+        """Note that the part is done with."""
+        self._open.pop(part, None)
+        self._cases.pop(part, None)
 
-    def died(self, reason: str) -> None:
+    def died(self, generator: str, reason: str) -> None:
         """Note why an engine died, before its actor leaves."""
-        self._reason = reason
+        self._reasons[generator] = reason
 
-    def started(self) -> None:
+    def reason(self, generator: str) -> str:
+        """Why an engine of this generator died last, as far as its actor could tell."""
+        return self._reasons.get(generator, "its process was killed")
+
+    def started(self, generator: str) -> None:
         """Note that an engine started: from now on one that fails to start is a dead one."""
-        self._started = True
+        self._started.add(generator)
 
-    def has_started(self) -> bool:
-        """Whether an engine of this session ever started."""
-        return self._started
-
-    def _judge(self, part: str) -> None:
-        """Learn from what was at the engine when it died on this part."""
-        rows = self._at_engine.pop(part, ())
-        self._suspects[part] = rows if len(rows) > 1 else ()
-        if len(rows) == 1:
-            self._convicted[part] = (*self._convicted.get(part, ()), *rows)
-            self._begun[part] = 1
-
-    def _engines_work(self) -> None:
-        self._in_a_row, self._given_up = 0, []
+    def has_started(self, generator: str) -> bool:
+        """Whether an engine of this generator ever started in this session."""
+        return generator in self._started
 
 
 def slices(rows: Sequence[int], suspects: Collection[int]) -> list[list[int]]:
     """The rows in the order and company in which a part that killed an engine shows them.
 
     Suspects go first and one by one, the others in slices of the square root of their number: so
-    the second death finds the slice and the third the row, in few calls either way.
+    one death finds the slice and the next one the row, in few calls either way.
     """
     alone = [[row] for row in rows if row in suspects]
     others = [row for row in rows if row not in suspects]

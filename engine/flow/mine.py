@@ -61,6 +61,8 @@ def mine(
                 stack.enter_context(cluster(address, pools, verbose))
 
         plan = refresh_catalog(recipe, run, start, say, retry_failed)
+        if len(work_left(run, plan, stages, retry_failed)):
+            start()  # a cluster that refuses the recipe does so before the run directory is changed
         run.write_recipe(recipe)
         run.write_plan(plan)
         run.note_stages(recipe, stages)
@@ -71,7 +73,6 @@ def mine(
         say(f"{samples:,} samples in {len(plan):,} parts, {samples - rows:,} done before, {rows:,} to do")
         session, begun = Session(), time.monotonic()
         if len(work):
-            start()
             begun = time.monotonic()
             progress = Progress("mining", rows)
             for report in stream(work, run, pools, recipe.run.parts_in_flight):

@@ -17,16 +17,18 @@ from typing import Any
 import pyarrow as pa
 
 from engine.errors import EngineDied, RecipeError, StorageError
-from engine.flow.deaths import MAX_CONVICTED, MAX_DEATHS, Verdict, slices
+from engine.flow.deaths import MAX_CONVICTED, MAX_DEATHS, PROBE, Case, slices
 from engine.flow.parcel import pack, unpack
 from engine.flow.report import PartReport, StageReport
 from engine.flow.turns import Turns
 from engine.generation import build_generator
-from engine.generation.protocol import Generator
-from engine.recipe import Images, OpenAI, Recipe, Scripted, Vllm
+from engine.generation.protocol import Generator, Request
+from engine.recipe import Images, OpenAI, Recipe, Sampling, Scripted, Vllm
 from engine.rundir import RunDirectory
-from engine.stages import Part, Stage, Tally, at_once
+from engine.stages import Part, Slices, Stage, Tally, at_once
 
+#: What an engine is asked before it is shown a part that saw one die.
+_HARMLESS = Request("probe", ("Say yes.",), Sampling(max_tokens=1), seed=0)
 #: The status with which an actor leaves when its engine is dead.
 ENGINE_DIED = 13
 
@@ -110,7 +112,7 @@ class PoolActor:
             print(
                 f"{self.pool.name}: {error}; this actor leaves and is replaced", file=sys.stderr, flush=True
             )
-            await self.deaths.died.remote(str(error))
+            await self.deaths.died.remote(self.pool.generator, str(error))
             os._exit(ENGINE_DIED)
         if self.generator is not None:
             meter = {**self.generator.meter.snapshot(), "alive_s": time.monotonic() - self.started}
@@ -122,29 +124,16 @@ class PoolActor:
 
     async def _take_turn(self, part: Part, report: PartReport) -> None:
         """Run the stages beside other parts; alone if an engine died when the part was there."""
-        verdict = await self.deaths.begin.remote(part.id, alone=False)
-        async with self.turns.take(alone=verdict.deaths > 0):
-            if verdict.deaths:
-                verdict = await self.deaths.begin.remote(part.id, alone=True)
-            if verdict.outage is not None:
-                await asyncio.to_thread(self._take_back, verdict)
+        first = await self.deaths.begin.remote(part.id)
+        async with self.turns.take(alone=not first):
+            case = None if first else await self.deaths.begin_alone.remote(part.id)
+            if case is not None and case.outage:
+                raise StorageError(_outage(self.pool.generator, await self._reason()))
             for stage in self.pool.stages:
-                report.stages[stage.name] = await self._advance(part, stage, verdict)
-            computed = sum(stage.requests for stage in report.stages.values()) > 0
-            blamed = verdict.given_up or verdict.convicted
-            await self.deaths.end.remote(part.id, came_through=computed or not blamed)
+                report.stages[stage.name] = await self._advance(part, stage, case)
+            await self.deaths.end.remote(part.id)
 
-    def _take_back(self, verdict: Verdict) -> None:
-        """Stop the run: it is not the parts that kill the engines, so none stays given up."""
-        for part in verdict.outage or ():
-            for stage in self.pool.stages:
-                self.pool.run.tables(stage).take_back(part)
-        raise StorageError(
-            f"generators.{self.pool.generator}: the engine died {2 * MAX_DEATHS} times in a row on "
-            f"several parts, the last time because: {verdict.reason}; mend that and run the command again"
-        )
-
-    async def _advance(self, part: Part, stage: Stage, verdict: Verdict) -> StageReport:
+    async def _advance(self, part: Part, stage: Stage, case: Case | None) -> StageReport:
         """Attach the stage's committed table, or make, commit and attach it."""
         tables = self.pool.run.tables(stage)
         done = await asyncio.to_thread(tables.read, part.id, stage.schema, len(part.rows))
@@ -152,8 +141,10 @@ class PoolActor:
         report = StageReport()
         if done is None or again:
             tally, started = Tally(), time.monotonic()
-            _blame(part, verdict)
-            watched = partial(self._watched, part, verdict) if verdict.deaths else at_once
+            watched: Slices = at_once
+            if case is not None:
+                _blame(part, case, await self._reason())
+                watched = partial(self._watched, part, case)
             made = await part.run(
                 stage, self._generator, self.pool.images, self.threads, tally, done, watched
             )
@@ -166,11 +157,19 @@ class PoolActor:
         part.attach(stage, done)
         return report
 
-    async def _watched(self, part: Part, verdict: Verdict, rows: list[int]) -> AsyncIterator[list[int]]:
-        """The rows in slices, each noted before it is shown to the engine, in case that dies of it."""
-        for some in slices(rows, verdict.suspects):
+    async def _watched(self, part: Part, case: Case, rows: list[int]) -> AsyncIterator[list[int]]:
+        """The rows in slices, each noted before it is shown to the engine, in case that dies of it.
+
+        An engine that dies of a harmless request is not dead because of the part.
+        """
+        await self.deaths.at_engine.remote(part.id, PROBE)
+        await (await self._generator()).generate([_HARMLESS])
+        for some in slices(rows, case.suspects):
             await self.deaths.at_engine.remote(part.id, some)
             yield some
+
+    async def _reason(self) -> str:
+        return str(await self.deaths.reason.remote(self.pool.generator))
 
     async def _generator(self) -> Generator:
         async with self.building:
@@ -179,18 +178,24 @@ class PoolActor:
                     self.generator = build_generator(self.pool.generator, self.pool.settings)
                 except RecipeError as error:
                     # Another one started from the same settings, so it is not they that are wrong.
-                    if await self.deaths.has_started.remote():
+                    if await self.deaths.has_started.remote(self.pool.generator):
                         raise EngineDied(str(error)) from error
                     raise
-                await self.deaths.started.remote()
+                await self.deaths.started.remote(self.pool.generator)
             return self.generator
 
 
-def _blame(part: Part, verdict: Verdict) -> None:
+def _blame(part: Part, case: Case, reason: str) -> None:
     """Give the rows that kill engines their error; all that are left, if the part is given up."""
-    if len(verdict.convicted) > MAX_CONVICTED:
-        part.fail(f"more than {MAX_CONVICTED} samples of this part kill the engine: {verdict.reason}")
-    elif verdict.given_up:
-        part.fail(f"the engine died {verdict.deaths} times on this part: {verdict.reason}")
-    else:
-        part.fail(f"the engine died on this sample: {verdict.reason}", verdict.convicted)
+    part.fail(f"the engine died on this sample: {reason}", case.convicted)
+    if len(case.convicted) > MAX_CONVICTED:
+        part.fail(f"more than {MAX_CONVICTED} samples of this part kill the engine: {reason}")
+    elif case.given_up:
+        part.fail(f"the engine died {case.deaths} times on this part: {reason}")
+
+
+def _outage(generator: str, reason: str) -> str:
+    return (
+        f"generators.{generator}: the engine died {MAX_DEATHS} times before it answered anything, the last "
+        f"time because: {reason}; mend that and run the command again, finished parts are kept"
+    )

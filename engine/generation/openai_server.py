@@ -143,7 +143,8 @@ class OpenAIGenerator:
     def _refuse(self, error: Any) -> Response:
         """A response for one bad request; raises when the recipe is to blame."""
         settings, status = self._settings, error.status_code
-        if status not in _RECIPE:
+        # A server that knew key and model before refuses this request alone, as a gateway may.
+        if status not in _RECIPE or (self._answered and status != 401):
             return Response(error=f"refused by the server: HTTP {status} {_reason(error)}".rstrip())
         raise RecipeError(
             f"{_RECIPE[status]}: {settings.base_url} answered HTTP {status} for model {settings.model} "

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine.generation.protocol import Generator, Request
+from engine.generation.protocol import Generator, Request, Response
 from engine.recipe import Sampling
+from engine.schema import storable
 from engine.stages.stage import Tally
 
 #: Of requests that are asked again, where the recipe says 0: warm enough for another answer.
@@ -68,7 +69,9 @@ async def ask(
         for index, response in zip(open_questions, responses, strict=True):
             tally.output_tokens += response.output_tokens
             value, reason = (
-                (None, response.error) if response.error else questions[index].check(response.text)
+                (None, storable(response.error))
+                if response.error
+                else questions[index].check(storable(response.text))
             )
             if reason is not None:
                 failed.append(index)
@@ -77,6 +80,13 @@ async def ask(
             outcomes[index].attempts = attempt + 1
         open_questions = failed
     return outcomes
+
+
+def _judge(response: Response, question: Question) -> tuple[Any, str | None]:
+    """What an answer is worth, and the reason if it fails."""
+    if response.error:
+        return None, storable(response.error)
+    return question.check(storable(response.text))
 
 
 def _improves(question: Question, new: Any, old: Any) -> bool:

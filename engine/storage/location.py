@@ -93,8 +93,16 @@ class Location:
         with explained(self), fs.open_input_file(path) as file:
             return pq.ParquetFile(file).read(columns=columns)
 
-    def write_bytes(self, data: bytes | memoryview | pa.Buffer) -> None:
+    def write_bytes(self, data: bytes | memoryview | pa.Buffer, replace: bool = True) -> bool:
         """Write the whole file at once: readers see all of it or none of it.
+
+        Args:
+            data: the content.
+            replace: whether it takes the place of a file that is there. Without it, of two local
+                writers exactly one writes; object stores are asked before the put.
+
+        Returns:
+            Whether it was written.
 
         Raises:
             StorageError: it cannot be written (disk full, no permission); nothing is left behind.
@@ -102,16 +110,18 @@ class Location:
         fs, path = self.resolve()
         with explained(self):
             if self.is_local:
-                _replace(Path(path), data)
-            else:
-                with fs.open_output_stream(path, compression=None) as stream:
-                    stream.write(data)
+                return _write(Path(path), data, replace)
+            if not replace and self.exists():
+                return False
+            with fs.open_output_stream(path, compression=None) as stream:
+                stream.write(data)
+            return True
 
-    def write_table(self, table: pa.Table, row_group_size: int | None = None) -> None:
+    def write_table(self, table: pa.Table, row_group_size: int | None = None, replace: bool = True) -> bool:
         """Write a Parquet file (zstd), atomically as `write_bytes`; equal tables, equal bytes."""
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, compression="zstd", row_group_size=row_group_size)
-        self.write_bytes(sink.getvalue())
+        return self.write_bytes(sink.getvalue(), replace)
 
     def make_directory(self) -> None:
         """Create the directory and its parents; nothing to do on object stores."""
@@ -172,7 +182,7 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _replace(path: Path, data: bytes | memoryview | pa.Buffer) -> None:
+def _write(path: Path, data: bytes | memoryview | pa.Buffer, replace: bool) -> bool:
     """Write to a hidden name beside `path`, flush to the disk, rename, flush the directory."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
@@ -181,7 +191,10 @@ def _replace(path: Path, data: bytes | memoryview | pa.Buffer) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        if replace:
+            os.replace(temporary, path)
+        elif not _name(temporary, path):
+            return False
     finally:
         temporary.unlink(missing_ok=True)
     directory = os.open(path.parent, os.O_RDONLY)
@@ -189,6 +202,20 @@ def _replace(path: Path, data: bytes | memoryview | pa.Buffer) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+    return True
+
+
+def _name(temporary: Path, path: Path) -> bool:
+    """Give the file its name; False if another one has it. A link, unlike a rename, replaces nothing."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    except OSError:  # a filesystem without links
+        if path.exists():
+            return False
+        os.replace(temporary, path)
+    return True
 
 
 @cache

@@ -58,23 +58,20 @@ class StageTables:
         that Ray ran twice) stands, because later stages may have been made from it; `replace`,
         for a retry, puts the new one in its place.
         """
+        note, reasons = self._note(part), _reasons(table)
         if not replace and self.table(part).exists():
             return self.table(part).read_table()
-        note, reasons = self._note(part), _reasons(table)
         if reasons:
             self._write_note(part, reasons)
-        self.table(part).write_table(table)
+        if not self.table(part).write_table(table, replace=replace):
+            table = self.table(part).read_table()
+            reasons = _reasons(table)
         if not reasons and note.exists():
             note.delete()
             # Between the write and the delete another writer may have put its error rows.
             if left := _reasons(self.table(part).read_table(["error"])):
                 self._write_note(part, left)
         return table
-
-    def take_back(self, part: str) -> None:
-        """Delete a part's table: it counts as never done."""
-        self.table(part).delete()
-        self._note(part).delete()
 
     def set_aside(self, plan: Collection[str]) -> int:
         """Keep only tables of the `plan` in view; returns how many were moved out of it.

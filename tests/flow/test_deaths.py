@@ -1,81 +1,88 @@
-from engine.flow.deaths import MAX_CONVICTED, MAX_DEATHS, Deaths, slices
+import pytest
+
+from engine.flow.deaths import MAX_CONVICTED, MAX_DEATHS, PROBE, Case, Deaths, slices
 
 
-def test_only_a_part_that_begins_alone_is_blamed_again() -> None:
+def turn(deaths: Deaths, rows: int, culprits: set[int], engine_works: bool = True) -> Case | None:
+    """One turn of the part "a" alone at an engine; its case if it came through."""
+    case = deaths.begin_alone("a")
+    if case.outage or case.given_up:
+        return case
+    deaths.at_engine("a", PROBE)
+    if not engine_works:
+        return None
+    good = [row for row in range(rows) if row not in case.convicted]
+    for some in slices(good, case.suspects):
+        deaths.at_engine("a", some)
+        if culprits & set(some):
+            return None
+    return case
+
+
+def test_parts_that_were_merely_there_are_not_blamed() -> None:
     deaths = Deaths()
-    assert deaths.begin("a", alone=False).deaths == 0
-    # The engine dies: both parts that were there come again.
-    assert deaths.begin("a", alone=False).deaths == 1
-    assert deaths.begin("a", alone=False).deaths == 1
-    assert deaths.begin("a", alone=True).deaths == 1
-    assert deaths.begin("a", alone=True).deaths == 2
-    deaths.end("a", came_through=True)
-    assert deaths.begin("a", alone=False).deaths == 0
+    assert deaths.begin("a") and deaths.begin("b")
+    # The engine dies, and both come again, alone.
+    assert not deaths.begin("a") and not deaths.begin("b")
+    for part in "ab":
+        assert deaths.begin_alone(part) == Case(at_engine=PROBE)
+        deaths.end(part)
+    assert deaths.begin("a")
 
 
-def test_deaths_in_a_row_over_several_parts_are_an_outage() -> None:
-    deaths = Deaths()
-    deaths.died("no server at that address")
-    verdicts = []
-    for part in ("a", "b", "c"):
-        deaths.begin(part, alone=False)
-        for _ in range(MAX_DEATHS):
-            verdicts.append(deaths.begin(part, alone=True))
-        deaths.end(part, came_through=False)
-    assert [verdict.outage for verdict in verdicts[: 2 * MAX_DEATHS]] == [None] * 2 * MAX_DEATHS
-    assert verdicts[2 * MAX_DEATHS].outage == ("a", "b")
-    assert verdicts[-1].reason == "no server at that address"
-
-
-def test_a_part_that_comes_through_ends_the_row() -> None:
-    deaths = Deaths()
-    for index in range(4 * MAX_DEATHS):
-        deaths.begin(f"{index}", alone=False)
-        assert deaths.begin(f"{index}", alone=True).outage is None
-        deaths.end(f"{index}", came_through=True)
-
-
-def test_a_row_that_kills_engines_is_found_and_the_others_go_on() -> None:
-    deaths, rows, culprits = Deaths(), list(range(100)), {17, 60}
-    deaths.begin("a", alone=False)
-    engines, over = 0, False
-    while not over:
+@pytest.mark.parametrize("culprits", [{0}, {0, 1, 2}, {17, 60}, {16, 17, 18}, {97, 98, 99}])
+def test_rows_that_kill_engines_are_found_and_the_others_go_on(culprits: set[int]) -> None:
+    deaths, engines, case = Deaths(), 0, None
+    while case is None:
         engines += 1
-        verdict = deaths.begin("a", alone=True)
-        assert not verdict.given_up and verdict.outage is None
-        good = [row for row in rows if row not in verdict.convicted]
-        for some in slices(good, verdict.suspects):
-            deaths.at_engine("a", some)
-            if culprits & set(some):
-                break
-        else:
-            over = True
-    assert set(verdict.convicted) == culprits
-    assert engines == 1 + 2 * len(culprits), "two engines a culprit, after the one that they shared"
+        case = turn(deaths, 100, culprits)
+    assert set(case.convicted) == culprits and not case.given_up and not case.outage
+    assert engines == 1 + 2 * len(culprits), "two engines a culprit, and one that lives"
 
 
 def test_a_part_full_of_rows_that_kill_is_given_up() -> None:
+    deaths, engines, case = Deaths(), 0, None
+    while case is None:
+        engines += 1
+        case = turn(deaths, 100, set(range(100)))
+    assert case.given_up and not case.outage and engines == 1 + 2 * (MAX_CONVICTED + 1)
+
+
+def test_deaths_that_no_row_is_to_blame_for_give_the_part_up() -> None:
     deaths = Deaths()
-    deaths.begin("a", alone=False)
-    for row in range(MAX_CONVICTED + 1):
-        assert not deaths.begin("a", alone=True).given_up
-        deaths.at_engine("a", [row])
-    assert deaths.begin("a", alone=True).given_up
+    for _ in range(MAX_DEATHS):
+        assert not deaths.begin_alone("a").given_up
+        deaths.at_engine("a", [1, 2, 3])
+    assert deaths.begin_alone("a").given_up
 
 
-def test_an_outage_blames_single_rows_only_until_it_is_known() -> None:
-    """Parts of one row: each would be convicted by the first engine that dies on it alone."""
-    deaths, verdicts = Deaths(), []
-    for part in "abcdefgh":
-        deaths.begin(part, alone=False)
-        verdicts.append(deaths.begin(part, alone=True))
-        deaths.at_engine(part, [0])
-        verdicts.append(deaths.begin(part, alone=True))
-        assert verdicts[-1].convicted == (0,)
-        if verdicts[-1].outage is not None:
-            break
-        deaths.end(part, came_through=False)
-    assert verdicts[-1].outage == ("a", "b", "c")
+def test_an_engine_that_answers_nothing_blames_no_part() -> None:
+    deaths, engines, case = Deaths(), 0, None
+    deaths.died("poet", "no server at that address")
+    while case is None:
+        engines += 1
+        case = turn(deaths, 1, set(), engine_works=False)
+    assert case.outage and not case.given_up and not case.convicted and engines == 1 + MAX_DEATHS
+    assert deaths.reason("poet") == "no server at that address" != deaths.reason("seer")
+
+
+def test_an_engine_that_answers_in_between_is_no_outage() -> None:
+    deaths = Deaths()
+    for _ in range(3):
+        for _ in range(MAX_DEATHS - 1):
+            assert turn(deaths, 9, {4}, engine_works=False) is None
+        turn(deaths, 9, {4})
+    case = turn(deaths, 9, {4})
+    assert case is not None and case.convicted == (4,) and not case.outage
+
+
+def test_many_parts_at_once_on_new_engines_are_no_outage() -> None:
+    """A node with all its actors is lost, and their parts come back before any engine has answered."""
+    deaths, parts = Deaths(), [f"{number}" for number in range(16)]
+    for part in parts:
+        deaths.begin(part)
+    assert not any(deaths.begin(part) for part in parts)
+    assert not any(deaths.begin_alone(part).outage for part in parts)
 
 
 def test_slices_show_every_row_once() -> None:

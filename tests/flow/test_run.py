@@ -112,10 +112,16 @@ def test_a_dead_engine_is_replaced_and_a_deadly_sample_found(
     )
     runs.finish(recipe, out)
     summary = json.loads((out / "summary.json").read_text())
-    failed = summary["stages"][stage]["failed"]
+    failed = dict(summary["stages"][stage]["failed"])
     # The broken image of the shard fails, too; nobody else does.
     assert failed.pop("the engine died on this sample: killed by sample 7") == 1
     assert summary["complete"] and summary["failed_samples"] == 2 and sum(failed.values()) == 1
+
+    before = runs.tables(out)
+    runs.finish(recipe, out, "--retry-failed")
+    assert runs.tables(out).keys() == before.keys(), "asking again for what kills costs no table"
+    again = json.loads((out / "summary.json").read_text())
+    assert again["stages"] == summary["stages"]
 
 
 def test_a_recipe_without_a_place_is_refused(images: Path, tmp_path: Path) -> None:
@@ -127,7 +133,9 @@ def test_a_recipe_without_a_place_is_refused(images: Path, tmp_path: Path) -> No
 
 
 def test_an_outage_stops_the_run_and_blames_no_part(images: Path, tmp_path: Path, out: Path) -> None:
-    server = {
+    rows = 2  # so few that a row by itself is soon under suspicion
+    healthy = {"backend": "scripted", "cpus": 0.5}
+    dead = {
         "backend": "openai",
         "model": "m",
         "base_url": "http://127.0.0.1:9/v1",
@@ -135,11 +143,29 @@ def test_an_outage_stops_the_run_and_blames_no_part(images: Path, tmp_path: Path
         "cpus": 0.5,
     }
     recipe = runs.write_recipe(
-        tmp_path / "recipe.yaml", images, generators={"seer": server, "poet": server}, run={"part_rows": 6}
+        tmp_path / "recipe.yaml",
+        images,
+        generators={"seer": healthy, "poet": dead},
+        run={"part_rows": rows, "max_failed_share": 0.2},
     )
     text = runs.finish(recipe, out, status=3)
-    assert "generators.seer: the engine died 6 times in a row" in text and "127.0.0.1:9" in text
-    assert not runs.tables(out), "what was given up is taken back"
+    assert "generators.poet: the engine died 3 times before it answered anything" in text
+    assert "127.0.0.1:9" in text
+    kept = runs.stamps(out)
+    captions = [path for path in out.glob("stages/caption-*/part-*") if rows_asked(path)]
+    assert kept and not captions, "what the other pool made is kept, and nothing is given up"
+
+    runs.write_recipe(recipe, images, run={"part_rows": rows, "max_failed_share": 0.2})
+    runs.finish(recipe, out)
+    after = runs.stamps(out)
+    assert {name: after[name] for name in kept} == kept
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["complete"] and summary["failed_samples"] == 3, "the broken images alone"
+
+
+def rows_asked(path: Path) -> int:
+    """Rows of a caption table that are not skipped for their broken image."""
+    return sum("skipped" not in (error or "") for error in pq.read_table(path)["error"].to_pylist())
 
 
 def test_a_part_of_long_texts_stays_one_part(tmp_path: Path, out: Path) -> None:

@@ -88,15 +88,32 @@ def test_the_first_of_two_writers_stands(tables: StageTables) -> None:
     assert third["error"].to_pylist() == ["refused", None] and tables.failed() == {"p"}
 
 
+def test_a_writer_that_is_overtaken_takes_the_other_table(
+    tables: StageTables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one commits after this one has looked and before it writes."""
+    real = Location.write_table
+
+    def overtaken(place: Location, made: pa.Table, replace: bool) -> bool:
+        monkeypatch.setattr(Location, "write_table", real)
+        tables.commit("p", table("first", None))
+        return real(place, made, replace=replace)
+
+    monkeypatch.setattr(Location, "write_table", overtaken)
+    stands = tables.commit("p", table(None, "second"))
+    assert stands["error"].to_pylist() == ["first", None] == tables.read("p", DESCRIBE)["error"].to_pylist()
+    assert set(tables.failures("p")) >= {"first"}, "a note may be out of date, but not missing"
+
+
 def test_error_rows_are_never_without_a_note(tables: StageTables, monkeypatch: pytest.MonkeyPatch) -> None:
     """A clean writer deletes the note after another one wrote error rows: it puts a note back."""
     tables.commit("p", table("refused"))
     real = Location.write_table
 
-    def overtaken(place: Location, made: pa.Table, row_group_size: int | None = None) -> None:
-        real(place, made)
+    def overtaken(place: Location, made: pa.Table, replace: bool) -> bool:
+        real(place, made, replace=replace)
         monkeypatch.setattr(Location, "write_table", real)
-        tables.table("p").write_table(table("late"))
+        return tables.table("p").write_table(table("late"))
 
     monkeypatch.setattr(Location, "write_table", overtaken)
     tables.commit("p", table(None), replace=True)
