@@ -227,3 +227,17 @@ def test_index_digest_reads_headers_and_finds_the_same(tmp_path: Path) -> None:
     (shard,) = discover(webdataset(tmp_path, digest="index"))
     index = scan(shard, webdataset(tmp_path, digest="index"))
     assert index.table == scan(shard, webdataset(tmp_path)).table
+
+
+def test_extra_fields_nested_beyond_reason_cost_themselves_only(tmp_path: Path) -> None:
+    deep = b'{"a": ' + b"[" * 900 + b"]" * 900 + b"}"
+    members = [("0.jpg", picture(0)), ("0.json", deep), ("0.txt", b"a caption"), ("1.jpg", picture(1))]
+    images = write(tmp_path / "a.tar", tar_bytes(members))
+    (shard,) = discover(images)
+    scanned = scan(shard, images)
+    rows = scanned.table.to_pylist()
+    assert [(row["key"], row["captions"], row["error"]) for row in rows] == [
+        ("0", ["a caption"], None),
+        ("1", [], None),
+    ]
+    assert any("nested too deeply" in warning for warning in scanned.warnings)

@@ -198,6 +198,21 @@ def test_a_wrong_key_or_model_refuses_the_recipe(status: int, setting: str) -> N
         exchange(handler, [ask(f"q{n}") for n in range(100)], requests_in_flight=2)
 
 
+def test_a_gateway_that_forbids_one_request_forbids_no_other() -> None:
+    async def handler(body: dict[str, Any], tries: int) -> web.StreamResponse:
+        forbidden = prompt_of(body) == "q5"
+        return (
+            web.json_response({"error": {"code": "waf"}}, status=403)
+            if forbidden
+            else await echo(body, tries)
+        )
+
+    responses, _, _ = exchange(handler, [ask(f"q{n}") for n in range(9)], requests_in_flight=1)
+    assert [response.error for response in responses if response.error] == [
+        "refused by the server: HTTP 403 waf"
+    ]
+
+
 def test_a_server_that_is_not_there_is_a_dead_engine() -> None:
     generator = OpenAIGenerator(
         OpenAI(backend="openai", model="m", base_url="http://127.0.0.1:9/v1", attempts=3)

@@ -24,3 +24,11 @@ def test_a_greedy_description_is_asked_again_warmer() -> None:
     rows = asyncio.run(stage.run([{"id": "1"}], [PICTURE], generator, Tally()))
     assert rows == [{"description": "a fox runs", "error": None}]
     assert len(generator.asked) == 2
+
+
+def test_half_a_character_is_no_reason_to_stop() -> None:
+    """A proxy that cuts text in UTF-16 leaves half of a pair, which Arrow cannot hold."""
+    stage = DescribeStage(Describe(generator="g"), PROMPT, 0, "f")
+    generator = Answers(lambda request: "a red car \ud83d")
+    rows = asyncio.run(stage.run([{"id": "1"}], [PICTURE], generator, Tally()))
+    assert rows == [{"description": "a red car ?", "error": None}]
