@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+
+from engine.neighbours import Nearest, merge, nearest, search
+from engine.polysemy.sphere import directions
+
+
+def units(n: int, d: int, seed: int = 0) -> np.ndarray:
+    return directions(np.random.default_rng(seed).normal(size=(n, d)))[0].astype(np.float32)
+
+
+def brute_force(queries: np.ndarray, gallery: np.ndarray, k: int) -> np.ndarray:
+    """Row numbers by (cosine in float64 from large to small, row number)."""
+    products = (queries.astype(np.float64)[:, None] * gallery.astype(np.float64)[None]).sum(axis=2)
+    rows = np.broadcast_to(np.arange(len(gallery)), products.shape)
+    return np.lexsort((rows, -products), axis=1)[:, :k]
+
+
+@pytest.fixture(params=[(3, 7), (64, 100), (1024, 8192)])
+def _blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "QUERY_ROWS", request.param[0])
+    monkeypatch.setattr(search, "GALLERY_ROWS", request.param[1])
+
+
+@pytest.mark.usefixtures("_blocks")
+@pytest.mark.parametrize(("n", "m", "d", "k"), [(1, 1, 4, 1), (20, 300, 16, 10), (5, 257, 64, 257)])
+def test_equal_to_brute_force(n: int, m: int, d: int, k: int) -> None:
+    queries, gallery = units(n, d, 1), units(m, d, 2)
+    found = nearest(queries, gallery, k)
+    assert (found.rows == brute_force(queries, gallery, k)).all()
+    assert (np.diff(found.scores, axis=1) <= 0).all()
+
+
+@pytest.mark.usefixtures("_blocks")
+def test_ties_go_to_the_lower_row() -> None:
+    gallery = np.tile(units(5, 8), (40, 1))
+    found = nearest(gallery[:5], gallery, 50)
+    assert (found.rows == brute_force(gallery[:5], gallery, 50)).all()
+    assert (found.rows[:, :40] == np.arange(5)[:, None] + 5 * np.arange(40)).all()
+
+
+def test_slices_merge_to_the_whole_in_any_order() -> None:
+    queries, gallery = units(9, 12, 1), np.concatenate([units(100, 12, 2), units(100, 12, 2)])
+    whole = nearest(queries, gallery, 7)
+    bounds = [(150, 200), (0, 3), (3, 90), (90, 150)]
+    parts = [nearest(queries, gallery[a:b], 7, first=a) for a, b in bounds]
+    merged = merge(parts, 7)
+    assert (merged.rows == whole.rows).all() and (merged.scores == whole.scores).all()
+
+
+def test_a_gallery_smaller_than_k_leaves_places_empty() -> None:
+    found = nearest(units(2, 4), units(3, 4, 1), 5)
+    assert (found.rows[:, 3:] == -1).all() and np.isneginf(found.scores[:, 3:]).all()
+    merged = merge([found, nearest(units(2, 4), units(4, 4, 5), 5, first=3)], 5)
+    assert (merged.rows >= 0).all()
+    assert nearest(units(2, 4), np.empty((0, 4), np.float32), 5).rows.tolist() == [[-1] * 5] * 2
+    assert nearest(np.empty((0, 4), np.float32), units(3, 4), 5).rows.shape == (0, 5)
+
+
+def test_half_precision_is_searched_as_it_is_stored() -> None:
+    queries, gallery = units(6, 32, 1).astype(np.float16), units(500, 32, 2).astype(np.float16)
+    assert (nearest(queries, gallery, 9).rows == brute_force(queries, gallery, 9)).all()
+
+
+def test_what_cannot_be_asked() -> None:
+    with pytest.raises(ValueError, match="k is 0"):
+        nearest(units(1, 4), units(1, 4), 0)
+    with pytest.raises(ValueError, match="other encoders"):
+        nearest(units(1, 4), units(1, 5), 1)
+    assert isinstance(nearest(units(1, 4), units(1, 4), 1), Nearest)
