@@ -12,8 +12,10 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
+import pyarrow.parquet as pq
 import yaml
 from PIL import Image
 
@@ -77,6 +79,12 @@ def tables(out: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(out)): path.read_bytes() for path in sorted(out.glob("stages/*/part-*.parquet"))
     }
+
+
+def rows(out: Path, stage: str) -> dict[str, dict[str, Any]]:
+    """The rows of a stage by key."""
+    paths = sorted(out.glob(f"stages/{stage}-*/part-*.parquet"))
+    return {row["key"]: row for path in paths for row in pq.read_table(path).to_pylist()}
 
 
 def stamps(out: Path) -> dict[str, tuple[int, int]]:

@@ -23,12 +23,6 @@ pytestmark = [pytest.mark.ray]
 PHOTOGRAPHS = Path(__file__).parents[1] / "data"
 
 
-def rows(out: Path, stage: str) -> dict[str, dict[str, object]]:
-    """The rows of a stage by key."""
-    paths = out.glob(f"stages/{stage}-*/part-*.parquet")
-    return {row["key"]: row for path in paths for row in pq.read_table(path).to_pylist()}
-
-
 def test_a_pool_grows_with_the_work(images: Path, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
     out = tmp_path / "out"
     script = {"backend": "scripted", "delay_s": 0.5, "actors": {"min": 1, "max": 3}, "cpus": 0.25}
@@ -75,7 +69,7 @@ def test_elements_by_concreteness_from_the_captions_of_a_coco_set(tmp_path: Path
         run={"max_failed_share": 0.5},
     )
     runs.finish(recipe, out)
-    associated, captioned = rows(out, "associate"), rows(out, "caption")
+    associated, captioned = runs.rows(out, "associate"), runs.rows(out, "caption")
     chosen = {key: [e["element"] for e in row["elements"] or []] for key, row in associated.items()}
     assert chosen == {
         "astronaut-grey": ["flag", "astronaut"],
@@ -137,7 +131,7 @@ def test_a_run_on_a_server(server: str, tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe))
     runs.finish(path, out)
-    captioned = rows(out, "caption")
+    captioned = runs.rows(out, "caption")
     assert len(captioned) == 16 and not any(row["error"] for row in captioned.values())
     assert all(len(row["creative_captions"]) >= 5 for row in captioned.values())
     summary = json.loads((out / "summary.json").read_text())

@@ -7,7 +7,6 @@ import json
 import os
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -18,14 +17,6 @@ from tests.flow import runs
 pytestmark = [pytest.mark.ray]
 
 PHOTOGRAPHS = Path(__file__).parents[1] / "data"
-
-
-def rows(out: Path, stage: str) -> dict[str, dict[str, object]]:
-    """The rows of a stage by key."""
-    found = {}
-    for path in out.glob(f"stages/{stage}-*/part-*.parquet"):
-        found |= {row["key"]: row for row in pq.read_table(path).to_pylist()}
-    return found
 
 
 def test_photographs_and_files_that_are_none(tmp_path: Path) -> None:
@@ -48,12 +39,12 @@ def test_photographs_and_files_that_are_none(tmp_path: Path) -> None:
         run={"part_rows": 4, "max_failed_share": 0.4},
     )
     runs.finish(recipe, out)
-    described = rows(out, "describe")
+    described = runs.rows(out, "describe")
     assert len(described) == len(photographs) + 4
     failed = {key: row["error"] for key, row in described.items() if row["error"]}
     assert sorted(failed) == ["bomb", "cut", "empty", "page"], failed
     assert len(set(failed.values())) == 4, "each has a reason of its own"
-    captioned = rows(out, "caption")
+    captioned = runs.rows(out, "caption")
     assert all(len(captioned[path.stem]["creative_captions"]) == 20 for path in photographs)
 
 
