@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -142,7 +143,8 @@ def guarded(command: Callable[[], object]) -> int:
 
 
 def main() -> None:
-    """The entry point of `connote`."""
+    """The entry point of `connote`. Schedulers stop a job with SIGTERM: it is taken as Ctrl-C is."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(guarded(app))
 
 

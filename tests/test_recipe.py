@@ -3,7 +3,20 @@ from pathlib import Path
 import pytest
 
 from engine.errors import RecipeError
-from engine.recipe import Actors, dump_recipe, load_recipe, parse_recipe
+from engine.recipe import (
+    Actors,
+    Associate,
+    Caption,
+    Describe,
+    Images,
+    OpenAI,
+    Run,
+    Scripted,
+    Vllm,
+    dump_recipe,
+    load_recipe,
+    parse_recipe,
+)
 
 MINIMAL = """
 images: {source: folder, uri: /data}
@@ -36,6 +49,8 @@ def test_a_dumped_recipe_loads_as_the_same(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ("describe.generatr=vlm", "describe.generatr: unknown key; did you mean 'generator'?"),
+        ("generators.vlm.gpus=1", "generators.vlm.gpus: unknown key; did you mean 'cpus'?"),
+        ("caption={generator: vlm, draw: two}", "caption.draw: Input should be a valid integer"),
         ("describe.generator=other", "describe.generator: 'other' is not under generators (vlm)"),
         ("caption={generator: vlm}", "caption needs the section associate"),
         ("run.part_rows=0", "run.part_rows: Input should be greater than or equal to 1"),
@@ -92,3 +107,10 @@ def test_captions_that_cannot_be_drawn_are_refused(change: str, message: str) ->
     with pytest.raises(RecipeError) as refused:
         parse_recipe(mines, [change])
     assert message in str(refused.value)
+
+
+def test_every_setting_is_explained() -> None:
+    page = Path("docs/recipe.md").read_text()
+    for section in (Images, Run, Vllm, OpenAI, Scripted, Describe, Associate, Caption):
+        for name in section.model_fields:
+            assert f"| `{name}`" in page, f"docs/recipe.md says nothing of {section.__name__}.{name}"

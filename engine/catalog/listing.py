@@ -97,8 +97,8 @@ def _exact(root: str, names: list[str], wanted: Callable[[str], bool]) -> Iterat
     missing = [name for name in names if name not in infos]
     if missing:
         raise RecipeError(
-            f"images.uri: {len(missing)} of the {len(names)} files named under {root} do not exist, the "
-            f"first is {missing[0]}; correct the path or its range"
+            f"images.uri: {missing[0]} does not exist under {root} ({len(missing)} missing of {len(names)} "
+            "named); correct the path or its range"
         )
     for name in names:
         if infos[name].type == pafs.FileType.Directory:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 import math
 import os
+import signal
+import socket
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -61,7 +64,9 @@ def keep_workers(cpus: int) -> None:
 
 
 def _start(address: str | None, cpus: float, verbose: bool) -> None:
-    level = logging.INFO if verbose else logging.ERROR
+    # Ray prints an exception at level ERROR before it raises it, with advice on Ray's own settings;
+    # what the user is told is `explain`'s message alone.
+    level = logging.INFO if verbose else logging.CRITICAL
     if address and address.startswith("ray://"):
         raise RecipeError(
             f"address {address}: Ray Data does not run through Ray Client; run the command on a node of the "
@@ -69,21 +74,40 @@ def _start(address: str | None, cpus: float, verbose: bool) -> None:
         )
     options: dict[str, Any] = {"logging_level": level, "log_to_driver": verbose}
     if address:
+        _check_reachable(address)
         options["address"] = address
     else:
         options |= {"num_cpus": max(os.cpu_count() or 1, math.ceil(cpus)), "include_dashboard": False}
         keep_workers(options["num_cpus"])
+    stop = signal.getsignal(signal.SIGTERM)
     try:
         with nullcontext() if verbose else _quiet():
             ray.init(**options)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, stop)  # Ray has put its own in the place of ours
     except (ConnectionError, RuntimeError, ValueError) as error:
         if not address:
             raise
-        raise RecipeError(
-            f"no Ray cluster answers at {address} ({error}); start one with `ray start --head`, or leave "
-            "the address out to run on this machine"
-        ) from error
+        raise _nobody(address, str(error)) from error
     logging.getLogger("ray.data").setLevel(level)
+
+
+def _check_reachable(address: str) -> None:
+    """Ray knocks at an address where nobody is for minutes."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit():
+        return  # `auto` and `local` are not addresses
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except OSError as error:
+        raise _nobody(address, error.strerror or str(error)) from error
+
+
+def _nobody(address: str, reason: str) -> RecipeError:
+    return RecipeError(
+        f"no Ray cluster answers at {address} ({reason}); start one with `ray start --head`, or leave "
+        "the address out to run on this machine"
+    )
 
 
 @contextmanager

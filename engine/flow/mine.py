@@ -74,6 +74,7 @@ def mine(
         session, begun = Session(), time.monotonic()
         if len(work):
             begun = time.monotonic()
+            say(f"starting {' and '.join(pool.name for pool in pools)}; models load with the first part")
             progress = Progress("mining", rows)
             for report in stream(work, run, pools, recipe.run.parts_in_flight):
                 session.add(report)

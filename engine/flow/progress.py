@@ -15,7 +15,8 @@ LINE_EVERY_S = 10.0
 class Progress:
     """Counts samples of one step and prints one line that is rewritten on a terminal.
 
-    The rate is that of this session: what was already committed is not counted as speed.
+    The rate is that of this session, from the first finished part on: neither what was already
+    committed nor the loading of models counts for or against it.
     """
 
     def __init__(self, what: str, total: int, unit: str = "samples", stream: TextIO | None = None) -> None:
@@ -26,12 +27,15 @@ class Progress:
         self.failed = 0
         self.started = time.monotonic()
         self.printed = self.started
+        self.first: tuple[float, int] | None = None  # when the first were done, and how many
 
     def add(self, count: int, failed: int = 0) -> None:
         """Count what is done, and say so now and then."""
         self.done += count
         self.failed += failed
         now = time.monotonic()
+        if self.first is None:
+            self.first = (now, self.done)
         if now - self.printed >= (0.1 if self.terminal else LINE_EVERY_S) or self.done == self.total:
             self.printed = now
             self._print()
@@ -43,14 +47,22 @@ class Progress:
 
     def line(self) -> str:
         """The line as it would be printed now."""
-        elapsed = time.monotonic() - self.started
-        rate = self.done / elapsed if elapsed > 0 else 0.0
-        text = f"{self.what:<9} {self.done:,}/{self.total:,} {self.unit}  {rate:,.1f}/s"
+        text = f"{self.what:<9} {self.done:,}/{self.total:,} {self.unit}"
+        if rate := self.rate():
+            text += f"  {rate:,.1f}/s"
         if self.failed:
             text += f"  {self.failed:,} failed"
         if self.done < self.total and rate > 0:
             text += f"  {clock((self.total - self.done) / rate)} left"
         return text
+
+    def rate(self) -> float:
+        """What is done in a second; 0 where nothing can be said yet."""
+        start, before = self.first or (self.started, 0)
+        if self.done == self.total and before == self.total:
+            start, before = self.started, 0  # all of it came at once
+        elapsed = time.monotonic() - start
+        return (self.done - before) / elapsed if elapsed > 0 else 0.0
 
     def close(self) -> None:
         """End the line."""

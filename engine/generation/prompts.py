@@ -81,7 +81,9 @@ def _read(name: str, origin: str) -> str:
             package, _, path = origin.removeprefix("package:").partition("/")
             return (files(package) / path).read_text("utf-8")
         return locate(origin).read_text()
-    except (StorageError, OSError, ImportError, TypeError, ValueError) as error:
+    except StorageError as error:
+        raise RecipeError(f"prompt {name}: {error}; name a text file") from error
+    except (OSError, ImportError, TypeError, ValueError) as error:
         # TypeError and ValueError: `package:` with a module name that is empty or no package.
         raise RecipeError(f"prompt {name}: {origin} cannot be read ({error}); name a text file") from error
 

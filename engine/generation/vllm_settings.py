@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import fields
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from engine.errors import RecipeError
@@ -26,9 +27,12 @@ def resolve_model(model: str) -> str:
     """The directory or hub name to load; `terrarium` is the model that comes with the package.
 
     Raises:
-        RecipeError: the package's model has not been trained.
+        RecipeError: the package's model has not been trained, or a directory holds no model.
     """
     if model != "terrarium":
+        directory = Path(model).expanduser()
+        if model and directory.is_dir() and not (directory / "config.json").is_file():
+            raise RecipeError(f"model {model}: the directory holds no config.json; name a model's directory")
         return os.path.expanduser(model)
     from engine.terrarium import MODEL_DIR
 

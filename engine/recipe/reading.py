@@ -26,8 +26,10 @@ def load_recipe(path: str | Path, settings: Sequence[str] = ()) -> Recipe:
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"recipe {path}: cannot be read ({error}); name a YAML file") from error
+    except OSError as error:
+        raise RecipeError(f"recipe {path}: {error.strerror}; name a YAML file") from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"recipe {path}: not UTF-8 text (byte {error.start}); name a YAML file") from error
     return parse_recipe(text, settings, origin=str(path))
 
 
@@ -69,30 +71,42 @@ def _apply(data: dict[str, Any], setting: str) -> None:
 
 
 def _explain(error: ValidationError) -> str:
-    """One line per mistake: the key's path, then what is wrong with it."""
-    lines = []
+    """One line per key: its path, then what is wrong with it."""
+    lines: dict[str, list[str]] = {}
     for detail in error.errors(include_url=False):
-        path = ".".join(str(key) for key in detail["loc"]) or "recipe"
+        keys = _keys(detail["loc"])
         message = detail["msg"].removeprefix("Value error, ")
         if detail["type"] == "extra_forbidden":
             message = f"unknown key{_suggest(detail['loc'])}"
-        lines.append(f"{path}: {message}")
-    return "\n  ".join([f"{len(lines)} setting(s) refused:", *lines])
+        lines.setdefault(".".join(keys) or "recipe", []).append(message)
+    told = [f"{path}: {', or: '.join(dict.fromkeys(messages))}" for path, messages in lines.items()]
+    return "\n  ".join([f"{len(told)} setting(s) refused:", *told])
+
+
+def _keys(location: Sequence[str | int]) -> list[str]:
+    """The keys as the recipe has them: pydantic adds which kind of a union it tried."""
+    keys = [str(key) for key in location]
+    if keys[:1] == ["generators"] and len(keys) > 2 and keys[2] in _BACKENDS:
+        del keys[2]
+    return [key for key in keys if key not in _TYPES and "[" not in key]
+
+
+_BACKENDS: Mapping[str, type[BaseModel]] = {"vllm": Vllm, "openai": OpenAI, "scripted": Scripted}
+_TYPES = {"int", "str", "float", "bool"}
+_SECTIONS: Mapping[str, type[BaseModel]] = {
+    "images": Images,
+    "run": Run,
+    "describe": Describe,
+    "associate": Associate,
+    "caption": Caption,
+}
 
 
 def _suggest(location: Sequence[str | int]) -> str:
     known: Mapping[str, Any] = Recipe.model_fields
-    sections: dict[str, type[BaseModel]] = {
-        "images": Images,
-        "run": Run,
-        "describe": Describe,
-        "associate": Associate,
-        "caption": Caption,
-    }
     for section in location[:-1]:
-        if section in sections:
-            known = sections[str(section)].model_fields
-    if "generators" in location:
-        known = {**Vllm.model_fields, **OpenAI.model_fields, **Scripted.model_fields}
+        found = _BACKENDS if "generators" in location else _SECTIONS
+        if section in found:
+            known = found[str(section)].model_fields
     close = get_close_matches(str(location[-1]), known, n=1)
     return f"; did you mean '{close[0]}'?" if close else f" (known: {', '.join(known)})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import tarfile
 from pathlib import Path
 
@@ -150,7 +151,7 @@ def test_an_outage_stops_the_run_and_blames_no_part(images: Path, tmp_path: Path
     )
     text = runs.finish(recipe, out, status=3)
     assert "generators.poet: the engine died 3 times before it answered anything" in text
-    assert "127.0.0.1:9" in text
+    assert "127.0.0.1:9" in text and "Traceback" not in text and "ray" not in text.lower()
     kept = runs.stamps(out)
     captions = [path for path in out.glob("stages/caption-*/part-*") if rows_asked(path)]
     assert kept and not captions, "what the other pool made is kept, and nothing is given up"
@@ -201,6 +202,27 @@ def test_a_refused_recipe_leaves_the_run_as_it_was(images: Path, tmp_path: Path,
     before = (out / "recipe.yaml").read_bytes()
     runs.finish(recipe, out, "--set", "images.uri=/nowhere", "--set", "caption.draw=all", status=2)
     assert (out / "recipe.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_says_how_to_go_on(
+    images: Path, tmp_path: Path, out: Path, stop: signal.Signals
+) -> None:
+    recipe = runs.write_recipe(tmp_path / "recipe.yaml", images, delay_s=0.5)
+    process = runs.start(recipe, out)
+    runs.wait_for(lambda: len(runs.tables(out)) > 2)
+    process.send_signal(stop)
+    text, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, text
+    assert text.rstrip().endswith("connote: stopped; run the same command to go on from here")
+    assert "Traceback" not in text and "PC:" not in text
+
+
+def test_an_address_where_nobody_is_is_refused_at_once(images: Path, tmp_path: Path, out: Path) -> None:
+    recipe = runs.write_recipe(tmp_path / "recipe.yaml", images)
+    address = f"127.0.0.1:{runs.free_port()}"
+    text = runs.finish(recipe, out, "--address", address, status=2)
+    assert f"no Ray cluster answers at {address} (Connection refused)" in text and not out.exists()
 
 
 def test_a_ray_client_address_is_refused(images: Path, tmp_path: Path, out: Path) -> None:

@@ -48,3 +48,8 @@ def test_a_model_is_its_content_wherever_it_lies(model: Path) -> None:
 def test_a_missing_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"model .*nothing: no such directory"):
         digest(tmp_path / "nothing")
+
+
+def test_a_directory_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"holds no config\.json"):
+        digest(tmp_path)
