@@ -18,7 +18,7 @@ from ray.cluster_utils import Cluster
 from benchmarks.inputs import image_tars, scripted_recipe
 from benchmarks.outcome import Outcome, main, median
 from engine.flow.catalog import refresh_catalog
-from engine.flow.cluster import keep_workers
+from engine.flow.cluster import set_node_defaults
 from engine.flow.pipeline import stream
 from engine.flow.pools import plan_pools
 from engine.rundir import RunDirectory
@@ -34,7 +34,7 @@ def run(quick: bool) -> Outcome:
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         image_tars(root / "images", max(sizes) * PARTS_PER_ACTOR * PART_ROWS, PARTS_PER_ACTOR * PART_ROWS)
-        keep_workers(ACTORS_PER_NODE)
+        set_node_defaults(ACTORS_PER_NODE)
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4})
         for _ in range(max(sizes) // ACTORS_PER_NODE):
             cluster.add_node(num_cpus=ACTORS_PER_NODE)

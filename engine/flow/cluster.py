@@ -52,15 +52,19 @@ def reserved(pools: Sequence[Pool]) -> tuple[float, float]:
     return cpus + READ_CPUS, gpus
 
 
-def keep_workers(cpus: int) -> None:
-    """Have the nodes that this process starts keep their idle workers.
+def set_node_defaults(cpus: int) -> None:
+    """How the nodes that this process starts treat their workers, where the user has not said so.
 
     Ray ends a worker that was idle for a second where a node has more workers than CPUs, and
     counts actors that reserve nothing, of which Ray Data has four. On small nodes nearly every
     part was then read by a new process, at a second of computing each (`benchmarks.scaling`: an
     efficiency of 0.7 instead of 0.99). Large nodes have room for them.
+
+    Ray also gives its workers the priority of a background task (niceness 15), so that anything
+    else on the machine, down to a log rotation, goes before the engine that a GPU waits for.
     """
     os.environ.setdefault("RAY_num_workers_soft_limit", str(4 * cpus + 8))
+    os.environ.setdefault("RAY_worker_niceness", "0")
 
 
 def _start(address: str | None, cpus: float, verbose: bool) -> None:
@@ -78,7 +82,7 @@ def _start(address: str | None, cpus: float, verbose: bool) -> None:
         options["address"] = address
     else:
         options |= {"num_cpus": max(os.cpu_count() or 1, math.ceil(cpus)), "include_dashboard": False}
-        keep_workers(options["num_cpus"])
+        set_node_defaults(options["num_cpus"])
     stop = signal.getsignal(signal.SIGTERM)
     try:
         with nullcontext() if verbose else _quiet():
