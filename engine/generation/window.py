@@ -3,18 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
 from engine.generation.protocol import Request, Response
 
 Answer = Callable[[Request], Awaitable[Response]]
 
 
+@dataclass
+class _Waiting:
+    """A request on its way: `result` is what its call waits for, `task` is there once it runs."""
+
+    request: Request
+    answer: Answer
+    result: asyncio.Future[Response] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+    task: asyncio.Task[Response] | None = None
+
+
 class Window:
-    """Room for `size` requests at a time, shared by all calls of one generator."""
+    """Room for `size` requests at a time, shared by all calls of one generator.
+
+    First come, first served, call by call: calls that took turns would all end at the same time,
+    and leave the engine idle until the next ones come.
+    """
 
     def __init__(self, size: int) -> None:
-        self._room = asyncio.Semaphore(size)
+        self._free = size
+        self._queue: deque[_Waiting] = deque()
 
     async def run(self, requests: Sequence[Request], answer: Answer) -> list[Response]:
         """Answer every request; they start in order, and the responses are in order.
@@ -22,27 +42,38 @@ class Window:
         The first exception of an answer is raised. Then, as when the caller is cancelled, no
         request is left running: what a generator still computed would be lost, and delay others.
         """
-        tasks: list[asyncio.Task[Response]] = []
-        failed = asyncio.Event()
-
-        def finish(task: asyncio.Task[Response]) -> None:
-            self._room.release()
-            if task.cancelled() or task.exception() is not None:
-                failed.set()
-
+        mine = [_Waiting(request, answer) for request in requests]
+        self._queue.extend(mine)
+        self._start()
         try:
-            for request in requests:
-                await self._room.acquire()
-                if failed.is_set():
-                    self._room.release()
-                    break
-                task = asyncio.ensure_future(answer(request))
-                task.add_done_callback(finish)
-                tasks.append(task)
-            return await asyncio.gather(*tasks)
+            return await asyncio.gather(*(each.result for each in mine))
         finally:
-            running = [task for task in tasks if not task.done()]
+            running = [each.task for each in mine if each.task is not None and not each.task.done()]
+            for each in mine:
+                each.result.cancel()  # those that wait are passed over
             for task in running:
                 task.cancel()
             if running:
                 await asyncio.gather(*running, return_exceptions=True)
+
+    def _start(self) -> None:
+        """Start requests as long as there is room."""
+        while self._free and self._queue:
+            each = self._queue.popleft()
+            if not each.result.done():
+                self._free -= 1
+                each.task = asyncio.ensure_future(each.answer(each.request))
+                each.task.add_done_callback(partial(self._finish, each))
+
+    def _finish(self, each: _Waiting, task: asyncio.Task[Response]) -> None:
+        self._free += 1
+        if not each.result.done():
+            if task.cancelled():
+                each.result.cancel()
+            elif error := task.exception():
+                each.result.set_exception(error)
+            else:
+                each.result.set_result(task.result())
+        elif not task.cancelled():
+            task.exception()  # looked at, so that asyncio does not report it as never retrieved
+        self._start()
