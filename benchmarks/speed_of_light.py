@@ -32,7 +32,7 @@ PART_ROWS, PARTS_IN_FLIGHT = 64, 4
 
 def run(quick: bool) -> Outcome:
     """Descriptions/s through the engine, against bare AsyncLLM."""
-    rounds, samples = (1, 1536) if quick else (5, 3072)
+    rounds, samples = (1, 1536) if quick else (3, 3072)
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         write_shards(root / "images", samples, shard_rows=512, seed=11)
