@@ -2,7 +2,8 @@
 
 The limit is linear growth from one actor. Each simulated node is a raylet of its own with room
 for four actors; what is measured is whether the engine keeps that many generators at work. An
-actor does about 16 samples/s, with all their associations and captions: more than a GPU does.
+actor does about 16 samples/s, with all their associations and captions: so slow that two cores can
+feed sixteen of them.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -68,7 +67,7 @@ class Deaths:
     """
 
     def __init__(self) -> None:
-        self._open: Counter[str] = Counter()
+        self._open: set[str] = set()
         self._cases: dict[str, Case] = {}
         self._reasons: dict[str, str] = {}
         self._started: set[str] = set()
@@ -78,8 +77,9 @@ class Deaths:
 
         Parts that were merely there when another one killed the engine are not blamed for that.
         """
-        self._open[part] += 1
-        return self._open[part] == 1
+        first = part not in self._open
+        self._open.add(part)
+        return first
 
     def begin_alone(self, part: str) -> Case:
         """Note that a part has an engine alone, and judge what it did to the one before."""
@@ -96,7 +96,7 @@ class Deaths:
 
     def end(self, part: str) -> None:
         """Note that the part is done with."""
-        self._open.pop(part, None)
+        self._open.discard(part)
         self._cases.pop(part, None)
 
     def died(self, generator: str, reason: str) -> None:
