@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine.generation.protocol import Generator, Request, Response
+from engine.generation.protocol import Generator, Request
 from engine.recipe import Sampling
 from engine.schema import storable
 from engine.stages.stage import Tally
@@ -80,13 +80,6 @@ async def ask(
             outcomes[index].attempts = attempt + 1
         open_questions = failed
     return outcomes
-
-
-def _judge(response: Response, question: Question) -> tuple[Any, str | None]:
-    """What an answer is worth, and the reason if it fails."""
-    if response.error:
-        return None, storable(response.error)
-    return question.check(storable(response.text))
 
 
 def _improves(question: Question, new: Any, old: Any) -> bool:

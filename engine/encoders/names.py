@@ -1,0 +1,102 @@
+"""Names of encoders, `backend:model`, and the digest of what they stand for."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast, get_args
+
+from engine.errors import RecipeError
+from engine.storage.fingerprint import digest_file, digest_of, model_digest
+
+Backend = Literal["open_clip", "hf", "python"]
+
+_FORMS = (
+    "open_clip:ARCHITECTURE/TAG, open_clip:CONFIG.json/WEIGHTS.safetensors, hf:ORG/NAME or hf:DIRECTORY, "
+    "or python:MODULE:FACTORY"
+)
+_FILES = re.compile(r"(?P<config>.+\.json)/(?P<weights>.+)")
+
+
+@dataclass(frozen=True)
+class EncoderName:
+    """One encoder, as a recipe names it.
+
+    Attributes:
+        text: the name as it was written.
+        backend: the library that runs it.
+        model: what the library is asked for, without `@revision`.
+        revision: of a model on a hub; None is its main branch.
+    """
+
+    text: str
+    backend: Backend
+    model: str
+    revision: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> EncoderName:
+        """Read `backend:model` or, of models on a hub, `backend:model@revision`.
+
+        Raises:
+            RecipeError: it is written otherwise.
+        """
+        backend, _, model = text.partition(":")
+        if backend not in get_args(Backend) or not model:
+            raise RecipeError(f"encoder '{text}': write {_FORMS}")
+        revision = None
+        if backend == "hf" and not Path(model).expanduser().exists():
+            model, _, revision = model.partition("@")
+        if backend == "python" and not all(model.partition(":")):
+            raise RecipeError(f"encoder '{text}': write python:MODULE:FACTORY")
+        if backend == "open_clip" and "/" not in model:
+            raise RecipeError(
+                f"encoder '{text}': which weights? Write open_clip:ARCHITECTURE/TAG, as in "
+                "open_clip:ViT-B-32-quickgelu/openai; `open_clip.list_pretrained()` lists them"
+            )
+        return cls(text, cast(Backend, backend), model, revision or None)
+
+    def files(self) -> tuple[Path, Path] | None:
+        """Config and weights of an open_clip model in files; None if it is named by its tag.
+
+        Weights that do not start at the root lie beside the config: `clip/config.json/model.safetensors`
+        is `clip/model.safetensors`.
+
+        Raises:
+            RecipeError: a file is missing, or the weights are not safetensors.
+        """
+        found = _FILES.fullmatch(self.model) if self.backend == "open_clip" else None
+        if found is None:
+            return None
+        config = Path(found["config"]).expanduser()
+        weights = config.parent / Path(found["weights"]).expanduser()
+        for file in (config, weights):
+            if not file.is_file():
+                raise RecipeError(f"encoder '{self.text}': there is no file {file}")
+        if weights.suffix != ".safetensors":
+            raise RecipeError(
+                f"encoder '{self.text}': {weights.name} is not a .safetensors file; others may run code when "
+                "they are loaded: convert it with safetensors.torch.save_file"
+            )
+        return config, weights
+
+    def digest(self) -> str:
+        """Hex digest of what decides the vectors: contents of files, or names and revisions.
+
+        Raises:
+            RecipeError: there is no such file, model or function.
+        """
+        if files := self.files():
+            return digest_of(self.backend, *(digest_file(file) for file in files))
+        match self.backend:
+            case "hf":
+                return digest_of(self.backend, model_digest(self.model, self.revision))
+            case "python":
+                from engine.encoders.python_factory import find_factory
+
+                module = inspect.getmodule(find_factory(self))
+                return digest_of(self.backend, self.model, inspect.getsource(module) if module else "")
+            case "open_clip":
+                return digest_of(self.backend, self.model)

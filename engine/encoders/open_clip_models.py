@@ -1,0 +1,129 @@
+"""Models of open_clip, by architecture and tag or from a config and a weights file."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from engine.encoders.names import EncoderName
+from engine.encoders.vectors import unit_rows
+from engine.errors import RecipeError
+
+_SUFFIX = "-quickgelu"
+
+
+class OpenClipEncoder:
+    """An image and a text tower of open_clip, with the library's own preprocessing.
+
+    Raises:
+        RecipeError: no such model, weights of another architecture, or the wrong activation.
+    """
+
+    vectors = 1
+    images = texts = True
+
+    def __init__(self, name: EncoderName, device: str, dtype: str) -> None:
+        check_activation(name)
+        self._device, self._dtype = device, getattr(torch, dtype)
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            source, tag = _source(name, Path(folder))
+            try:
+                model, transform = open_clip.create_model_from_pretrained(source, tag, device=device)
+                self._tokenize = open_clip.get_tokenizer(source)
+            except Exception as error:  # the library raises whatever it meets
+                raise RecipeError(f"encoder '{name.text}': {_reason(error)}") from error
+        self._model: Any = model.eval().requires_grad_(False).to(dtype=self._dtype)
+        self._transform: Any = transform
+        self.width = int(_width(self._model))
+        size = self._model.visual.image_size
+        # Preprocessing scales the shorter side to the model's and crops the middle.
+        self.side = max(size) if isinstance(size, tuple) else int(size)
+
+    def prepare(self, image: Image.Image) -> torch.Tensor:
+        """(3, height, width), float32."""
+        return self._transform(image)  # type: ignore[no-any-return]
+
+    @torch.inference_mode()
+    def embed_images(self, prepared: Sequence[torch.Tensor]) -> NDArray[np.float32]:
+        """(n, width); see `Encoder`."""
+        pixels = torch.stack(list(prepared)).to(self._device, self._dtype)
+        return unit_rows(self._model.encode_image(pixels))
+
+    @torch.inference_mode()
+    def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(n, width); see `Encoder`."""
+        return unit_rows(self._model.encode_text(self._tokenize(list(texts)).to(self._device)))
+
+
+def check_activation(name: EncoderName) -> None:
+    """Refuse weights under an architecture with another activation than they were trained with.
+
+    OpenAI's models use QuickGELU, and most others GELU. Under the wrong one a model gives
+    plausible vectors that retrieve worse; open_clip only warns.
+
+    Raises:
+        RecipeError: with the name to write instead.
+    """
+    if name.files():
+        return
+    architecture, _, tag = name.model.rpartition("/")
+    config = open_clip.get_model_config(architecture)
+    trained = open_clip.get_pretrained_cfg(architecture, tag)
+    if not config or not trained:
+        return
+    if bool(config.get("quick_gelu")) == bool(trained.get("quick_gelu")):
+        return
+    plain = architecture.removesuffix(_SUFFIX)
+    right = plain + _SUFFIX if trained.get("quick_gelu") else plain
+    wants = "QuickGELU" if trained.get("quick_gelu") else "GELU"
+    raise RecipeError(
+        f"encoder '{name.text}': these weights were trained with {wants}, which {architecture} does not use; "
+        f"write open_clip:{right}/{tag}"
+    )
+
+
+def _source(name: EncoderName, folder: Path) -> tuple[str, str | None]:
+    """The model's name for open_clip, and its tag; files are laid out in `folder` as it wants them."""
+    files = name.files()
+    if files is None:
+        architecture, _, tag = name.model.rpartition("/")
+        if architecture not in open_clip.list_models():
+            known = ", ".join(open_clip.list_models()[:3])
+            raise RecipeError(
+                f"encoder '{name.text}': open_clip has no architecture {architecture} (it has {known}, ...)"
+            )
+        return architecture, tag
+    config, weights = files
+    try:
+        settings = json.loads(config.read_text())
+    except ValueError as error:
+        raise RecipeError(f"encoder '{name.text}': {config} is not JSON: {error}") from error
+    # What open_clip's trainer uses is the bare model; what it publishes wraps it.
+    whole = settings if "model_cfg" in settings else {"model_cfg": settings}
+    (folder / "open_clip_config.json").write_text(json.dumps(whole))
+    (folder / "open_clip_model.safetensors").symlink_to(weights.resolve())
+    return f"local-dir:{folder}", None
+
+
+def _width(model: Any) -> int:
+    side = model.visual.image_size
+    height, width = side if isinstance(side, tuple) else (side, side)
+    parameter = next(model.parameters())
+    with torch.inference_mode():
+        blank = torch.zeros(1, 3, height, width, dtype=parameter.dtype, device=parameter.device)
+        return int(model.encode_image(blank).shape[-1])
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -1,0 +1,48 @@
+"""What the rest of Connote knows of an encoder: pictures or texts in, vectors out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+
+class Encoder(Protocol):
+    """A model that gives pictures, texts or both their places in one space.
+
+    `prepare` may run on many threads at once; the two `embed` methods are called from one thread.
+
+    Attributes:
+        width: components of a vector.
+        vectors: vectors of one picture; above 1 where a caption is compared with each and the
+            best one counts (BLIP-2). A text always has one.
+        images: whether it can embed pictures.
+        texts: whether it can embed texts.
+        side: pixels to which its preprocessing scales a picture's shorter side; 0 if it does not
+            say. A picture may be decoded smaller than it is while its shorter side is no less.
+    """
+
+    width: int
+    vectors: int
+    images: bool
+    texts: bool
+    side: int
+
+    def prepare(self, image: Image.Image) -> Any:
+        """What `embed_images` wants of one RGB picture: resized, cropped and normalised."""
+        ...
+
+    def embed_images(self, prepared: Sequence[Any]) -> NDArray[np.float32]:
+        """Vectors of unit length, (n, width), or (n, vectors, width) where `vectors` > 1.
+
+        A picture on which the model fails to give a direction (a zero, NaN or infinity) has NaN
+        in every component.
+        """
+        ...
+
+    def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Vectors of unit length, (n, width); NaN as for pictures. Longer texts are cut."""
+        ...

@@ -1,0 +1,44 @@
+"""Encoders of one's own: `python:module:factory`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from engine.encoders.names import EncoderName
+from engine.encoders.protocol import Encoder
+from engine.errors import RecipeError
+
+_NEEDED = ("width", "vectors", "images", "texts", "side", "prepare", "embed_images", "embed_texts")
+
+
+def find_factory(name: EncoderName) -> Callable[..., Encoder]:
+    """The function that the name stands for.
+
+    Raises:
+        RecipeError: there is no such module or function.
+    """
+    module, _, attribute = name.model.partition(":")
+    try:
+        found: Any = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise RecipeError(
+            f"encoder '{name.text}': {error}; is the module installed, or on PYTHONPATH, on every node?"
+        ) from error
+    if not callable(found):
+        raise RecipeError(f"encoder '{name.text}': {attribute} is no function")
+    return found  # type: ignore[no-any-return]
+
+
+def load(name: EncoderName, device: str) -> Encoder:
+    """Call the factory with the device; what it returns must have all that an `Encoder` has.
+
+    Raises:
+        RecipeError: it has not.
+    """
+    encoder = find_factory(name)(device)
+    missing = [each for each in _NEEDED if not hasattr(encoder, each)]
+    if missing:
+        raise RecipeError(f"encoder '{name.text}': what the factory returns has no {', '.join(missing)}")
+    return encoder

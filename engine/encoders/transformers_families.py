@@ -1,0 +1,107 @@
+"""How each family of transformers models embeds pictures and texts for retrieval.
+
+Each family projects and pools in its own way, and several `get_*_features` of the library return
+something else than what the family is compared by: FLAVA's projects every token, BLIP and BLIP-2
+have none that project.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+Inputs = Mapping[str, torch.Tensor]
+Embed = Callable[[Any, Inputs], torch.Tensor]
+
+
+def _pooled(model: Any, inputs: Inputs) -> torch.Tensor:
+    """The pooled output of a vision model: of DINOv2 the class token after its last layer norm."""
+    return model(**inputs).pooler_output  # type: ignore[no-any-return]
+
+
+def _image_features(model: Any, inputs: Inputs) -> torch.Tensor:
+    return model.get_image_features(**inputs).pooler_output  # type: ignore[no-any-return]
+
+
+def _text_features(model: Any, inputs: Inputs) -> torch.Tensor:
+    return model.get_text_features(**inputs).pooler_output  # type: ignore[no-any-return]
+
+
+def _flava_image(model: Any, inputs: Inputs) -> torch.Tensor:
+    """The projected class token, which FLAVA's contrastive loss compares."""
+    return model.get_image_features(**inputs).pooler_output[:, 0]  # type: ignore[no-any-return]
+
+
+def _flava_text(model: Any, inputs: Inputs) -> torch.Tensor:
+    return model.get_text_features(**inputs).pooler_output[:, 0]  # type: ignore[no-any-return]
+
+
+def _blip_image(model: Any, inputs: Inputs) -> torch.Tensor:
+    """The projected class token: the contrastive side of BLIP ITM (`use_itm_head=False`)."""
+    hidden = model.vision_model(**inputs).last_hidden_state
+    return model.vision_proj(hidden[:, 0])  # type: ignore[no-any-return]
+
+
+def _blip_text(model: Any, inputs: Inputs) -> torch.Tensor:
+    hidden = model.text_encoder(**inputs).last_hidden_state
+    return model.text_proj(hidden[:, 0])  # type: ignore[no-any-return]
+
+
+def _blip2_image(model: Any, inputs: Inputs) -> torch.Tensor:
+    """One vector of each query token, (n, queries, width): a text is compared with the best."""
+    hidden = model.vision_model(**inputs).last_hidden_state
+    queries = model.qformer(
+        query_embeds=model.query_tokens.expand(len(hidden), -1, -1), encoder_hidden_states=hidden
+    ).last_hidden_state
+    return model.vision_projection(queries.to(model.vision_projection.weight.dtype))  # type: ignore[no-any-return]
+
+
+def _blip2_text(model: Any, inputs: Inputs) -> torch.Tensor:
+    hidden = model.qformer(
+        query_embeds=model.embeddings(input_ids=inputs["input_ids"]),
+        query_length=0,
+        attention_mask=inputs["attention_mask"],
+    ).last_hidden_state
+    return model.text_projection(hidden[:, 0].to(model.text_projection.weight.dtype))  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Family:
+    """What one `model_type` needs.
+
+    Attributes:
+        model: the library's class, which has the projections.
+        image: prepared pictures -> (n, width), or (n, vectors, width).
+        text: tokens -> (n, width); None if the model reads no texts.
+        length: tokens of a text beyond which it is cut.
+        padded: whether texts are padded to `length`, as the model was trained; else to the
+            longest of the batch, which changes nothing where padding is masked.
+    """
+
+    model: str
+    image: Embed
+    text: Embed | None = None
+    length: int = 77
+    padded: bool = False
+
+
+_VISION = Family("AutoModel", _pooled)
+_DUAL = Family("AutoModel", _image_features, _text_features)
+
+#: By `model_type` of config.json.
+FAMILIES: Mapping[str, Family] = {
+    "dinov2": _VISION,
+    "dinov2_with_registers": _VISION,
+    "clip": _DUAL,
+    "altclip": _DUAL,
+    "groupvit": _DUAL,
+    "align": Family("AutoModel", _image_features, _text_features, length=64, padded=True),
+    "siglip": Family("AutoModel", _image_features, _text_features, length=64, padded=True),
+    "siglip2": Family("AutoModel", _image_features, _text_features, length=64, padded=True),
+    "flava": Family("AutoModel", _flava_image, _flava_text),
+    "blip": Family("BlipForImageTextRetrieval", _blip_image, _blip_text, length=35),
+    "blip-2": Family("Blip2ForImageTextRetrieval", _blip2_image, _blip2_text, length=32),
+}

@@ -1,0 +1,119 @@
+"""Models of transformers: DINOv2, CLIP, AltCLIP, ALIGN, SigLIP, GroupViT, FLAVA, BLIP, BLIP-2."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from numpy.typing import NDArray
+from PIL import Image
+
+from engine.encoders.names import EncoderName
+from engine.encoders.transformers_families import FAMILIES, Family
+from engine.encoders.vectors import unit_rows
+from engine.errors import RecipeError
+
+
+class TransformersEncoder:
+    """A model of one of the `FAMILIES`, with the library's own preprocessing.
+
+    Raises:
+        RecipeError: no such model, of no known family, or without the weights that retrieval
+            needs (which the library would draw at random).
+    """
+
+    images = True
+
+    def __init__(self, name: EncoderName, device: str, dtype: str) -> None:
+        self._name, self._device, self._dtype = name.text, device, getattr(torch, dtype)
+        place = {
+            "pretrained_model_name_or_path": str(Path(name.model).expanduser()),
+            "trust_remote_code": False,
+        }
+        if name.revision:
+            place["revision"] = name.revision
+        try:
+            config = transformers.AutoConfig.from_pretrained(**place)
+            self._family = _family(name, config.model_type)
+            self._model: Any = _load_model(name, self._family, place, self._dtype).to(device)
+            self._pictures: Any = transformers.AutoImageProcessor.from_pretrained(**place)
+            self._tokenize: Any = (
+                transformers.AutoTokenizer.from_pretrained(**place) if self._family.text else None
+            )
+        except (OSError, ValueError, RuntimeError, ImportError) as error:
+            raise RecipeError(f"encoder '{name.text}': {' '.join(str(error).split())[:300]}") from error
+        self.texts = self._tokenize is not None
+        self._length = _text_length(self._family, config)
+        self.side = _side(self._pictures)
+        blank = self.embed_images([self.prepare(Image.new("RGB", (self.side or 224,) * 2, (90, 120, 60)))])
+        self.width = int(blank.shape[-1])
+        self.vectors = int(blank.shape[1]) if blank.ndim == 3 else 1
+
+    def prepare(self, image: Image.Image) -> Mapping[str, torch.Tensor]:
+        """What the model takes of one picture, by name, without the axis of the batch."""
+        made = self._pictures(images=image, return_tensors="pt")
+        return {key: value[0] for key, value in made.items()}
+
+    @torch.inference_mode()
+    def embed_images(self, prepared: Sequence[Mapping[str, torch.Tensor]]) -> NDArray[np.float32]:
+        """(n, width) or (n, vectors, width); see `Encoder`."""
+        batch = {key: self._put(torch.stack([each[key] for each in prepared])) for key in prepared[0]}
+        return unit_rows(self._family.image(self._model, batch))
+
+    @torch.inference_mode()
+    def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(n, width); see `Encoder`."""
+        if self._family.text is None:
+            raise RecipeError(f"encoder '{self._name}' reads images only; name another one for texts")
+        tokens = self._tokenize(
+            list(texts),
+            padding="max_length" if self._family.padded else "longest",
+            truncation=True,
+            max_length=self._length,
+            return_tensors="pt",
+        )
+        return unit_rows(
+            self._family.text(self._model, {key: self._put(each) for key, each in tokens.items()})
+        )
+
+    def _put(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.to(self._device, self._dtype) if tensor.is_floating_point() else tensor.to(self._device)
+
+
+def _family(name: EncoderName, model_type: str) -> Family:
+    if model_type not in FAMILIES:
+        raise RecipeError(
+            f"encoder '{name.text}': type '{model_type}' is not known here ({', '.join(FAMILIES)}); "
+            "write a factory for it and name that: python:MODULE:FACTORY"
+        )
+    return FAMILIES[model_type]
+
+
+def _load_model(name: EncoderName, family: Family, place: dict[str, Any], dtype: torch.dtype) -> Any:
+    kind: Any = getattr(transformers, family.model)
+    model, report = kind.from_pretrained(**place, dtype=dtype, use_safetensors=True, output_loading_info=True)
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise RecipeError(
+            f"encoder '{name.text}': its weights lack {len(missing)} tensors that retrieval needs, such as "
+            f"{missing[0]}; name a checkpoint trained for retrieval"
+        )
+    return model.eval().requires_grad_(False)
+
+
+def _text_length(family: Family, config: Any) -> int:
+    """Tokens of a text: the family's, or fewer where the model has fewer places for them."""
+    text = getattr(config, "qformer_config", None) or getattr(config, "text_config", None)
+    places = getattr(text, "max_position_embeddings", None)
+    return min(family.length, places) if places else family.length
+
+
+def _side(processor: Any) -> int:
+    """The side up to which preprocessing uses detail; 0 if it does not say."""
+    size = processor.size
+    sides = [getattr(size, key, None) for key in ("shortest_edge", "height", "width")]
+    return max((int(side) for side in sides if side), default=0)
