@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import warnings
+from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
@@ -43,6 +44,37 @@ _DAMAGE = (
 # A corpus has thousands of odd EXIF blocks; what cannot be decoded is said by its sample's error.
 # (libtiff, which decodes compressed TIFFs, still writes its own line to stderr on damaged ones.)
 warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+@dataclass(frozen=True)
+class Look:
+    """At which size a stage looks at an image.
+
+    Attributes:
+        max_pixels: larger images are refused before anything is decoded.
+        at_most: pixels to which the longer side is scaled down; 0 leaves it.
+        at_least: pixels that the shorter side keeps while the image is reduced by whole factors
+            (a JPEG in its decoder, anything else by averaging); 0 reduces nothing.
+    """
+
+    max_pixels: int
+    at_most: int = 0
+    at_least: int = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether images keep their size, however large."""
+        return not (self.at_most or self.at_least)
+
+    def picture(self, data: bytes) -> Image.Image:
+        """Decode an image to this size; see `decode`."""
+        side = self.at_most or self.at_least
+        image = decode(data, self.max_pixels, (side, side) if side else None)
+        if self.at_most:
+            image.thumbnail((side, side), Image.Resampling.LANCZOS)
+        if self.at_least and (factor := min(image.size) // side) > 1:
+            image = image.reduce(factor)
+        return image
 
 
 def decode(data: bytes, max_pixels: int, size_hint: tuple[int, int] | None = None) -> Image.Image:

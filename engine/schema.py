@@ -81,6 +81,18 @@ CAPTION_ITEM = pa.struct(
 CAPTION = pa.schema([_ID, _KEY, pa.field("creative_captions", pa.list_(CAPTION_ITEM)), _ERROR])
 
 
+def images_schema(number: pa.DataType, width: int, vectors: int) -> pa.Schema:
+    """`vector`: one image's unit vector, or the `vectors` that a caption is compared with (BLIP-2)."""
+    kind = pa.list_(number, width)
+    vector = pa.field("vector", kind if vectors == 1 else pa.list_(kind, vectors))
+    return pa.schema([_ID, _KEY, vector, _ERROR])
+
+
+def captions_schema(number: pa.DataType, width: int) -> pa.Schema:
+    """`vectors`: a unit vector for each caption of the image, in order; null where it has none."""
+    return pa.schema([_ID, _KEY, pa.field("vectors", pa.list_(pa.list_(number, width))), _ERROR])
+
+
 def storable(text: str) -> str:
     """The text with what UTF-8, and so Arrow, cannot hold (halves of surrogate pairs) replaced."""
     try:

@@ -18,7 +18,8 @@ def summarize(session: Session, states: Sequence[StageStatus], samples: int) -> 
         reason and to do; `session` with what was computed now and at which speed: images/s,
         output tokens/s, and per pool its actors and the share of their time with requests at work.
     """
-    failed = states[-1].rows_failed if states else 0
+    # Stages need not stand on each other: an image that cannot be described may have its vectors.
+    failed = max((state.rows_failed for state in states), default=0)
     seconds = max(session.seconds, 1e-9)
     tokens = sum(stage.output_tokens for stage in session.stages.values())
     return {

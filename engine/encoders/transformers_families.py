@@ -9,12 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
 
-import torch
+from engine.encoders.names import EncoderName
+from engine.errors import RecipeError
 
-Inputs = Mapping[str, torch.Tensor]
-Embed = Callable[[Any, Inputs], torch.Tensor]
+if TYPE_CHECKING:  # which takes seconds to import, and status only asks what a family can do
+    import torch
+
+    Inputs = Mapping[str, torch.Tensor]
+    Embed = Callable[[Any, Inputs], torch.Tensor]
 
 
 def _pooled(model: Any, inputs: Inputs) -> torch.Tensor:
@@ -74,22 +79,30 @@ class Family:
 
     Attributes:
         model: the library's class, which has the projections.
+        width: components of a vector, from the model's configuration.
         image: prepared pictures -> (n, width), or (n, vectors, width).
         text: tokens -> (n, width); None if the model reads no texts.
         length: tokens of a text beyond which it is cut.
         padded: whether texts are padded to `length`, as the model was trained; else to the
             longest of the batch, which changes nothing where padding is masked.
+        vectors: of one picture, from the configuration.
     """
 
     model: str
+    width: Callable[[Any], int]
     image: Embed
     text: Embed | None = None
     length: int = 77
     padded: bool = False
+    vectors: Callable[[Any], int] = lambda config: 1
 
 
-_VISION = Family("AutoModel", _pooled)
-_DUAL = Family("AutoModel", _image_features, _text_features)
+_PROJECTED, _JOINT = attrgetter("projection_dim"), attrgetter("image_text_hidden_size")
+_POOLED = attrgetter("vision_config.hidden_size")
+
+_VISION = Family("AutoModel", attrgetter("hidden_size"), _pooled)
+_DUAL = Family("AutoModel", _PROJECTED, _image_features, _text_features)
+_SIGLIP = Family("AutoModel", _POOLED, _image_features, _text_features, length=64, padded=True)
 
 #: By `model_type` of config.json.
 FAMILIES: Mapping[str, Family] = {
@@ -98,10 +111,31 @@ FAMILIES: Mapping[str, Family] = {
     "clip": _DUAL,
     "altclip": _DUAL,
     "groupvit": _DUAL,
-    "align": Family("AutoModel", _image_features, _text_features, length=64, padded=True),
-    "siglip": Family("AutoModel", _image_features, _text_features, length=64, padded=True),
-    "siglip2": Family("AutoModel", _image_features, _text_features, length=64, padded=True),
-    "flava": Family("AutoModel", _flava_image, _flava_text),
-    "blip": Family("BlipForImageTextRetrieval", _blip_image, _blip_text, length=35),
-    "blip-2": Family("Blip2ForImageTextRetrieval", _blip2_image, _blip2_text, length=32),
+    "align": Family("AutoModel", _PROJECTED, _image_features, _text_features, length=64, padded=True),
+    "siglip": _SIGLIP,
+    "siglip2": _SIGLIP,
+    "flava": Family("AutoModel", _PROJECTED, _flava_image, _flava_text),
+    "blip": Family("BlipForImageTextRetrieval", _JOINT, _blip_image, _blip_text, length=35),
+    "blip-2": Family(
+        "Blip2ForImageTextRetrieval",
+        _JOINT,
+        _blip2_image,
+        _blip2_text,
+        length=32,
+        vectors=attrgetter("num_query_tokens"),
+    ),
 }
+
+
+def family_of(name: EncoderName, model_type: str) -> Family:
+    """The family of a model.
+
+    Raises:
+        RecipeError: it is not among the `FAMILIES`.
+    """
+    if model_type not in FAMILIES:
+        raise RecipeError(
+            f"encoder '{name.text}': type '{model_type}' is not known here ({', '.join(FAMILIES)}); "
+            "write a factory for it and name that: python:MODULE:FACTORY"
+        )
+    return FAMILIES[model_type]

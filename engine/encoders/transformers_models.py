@@ -12,10 +12,14 @@ import transformers
 from numpy.typing import NDArray
 from PIL import Image
 
+from engine.encoders.card import Card
 from engine.encoders.names import EncoderName
-from engine.encoders.transformers_families import FAMILIES, Family
+from engine.encoders.transformers_families import Family, family_of
 from engine.encoders.vectors import unit_rows
 from engine.errors import RecipeError
+
+#: What the library raises for a model that is not there or not whole.
+_REFUSALS = (OSError, ValueError, RuntimeError, ImportError)
 
 
 class TransformersEncoder:
@@ -30,28 +34,21 @@ class TransformersEncoder:
 
     def __init__(self, name: EncoderName, device: str, dtype: str) -> None:
         self._name, self._device, self._dtype = name.text, device, getattr(torch, dtype)
-        place = {
-            "pretrained_model_name_or_path": str(Path(name.model).expanduser()),
-            "trust_remote_code": False,
-        }
-        if name.revision:
-            place["revision"] = name.revision
+        place = _place(name)
         try:
             config = transformers.AutoConfig.from_pretrained(**place)
-            self._family = _family(name, config.model_type)
+            self._family = family_of(name, config.model_type)
             self._model: Any = _load_model(name, self._family, place, self._dtype).to(device)
             self._pictures: Any = transformers.AutoImageProcessor.from_pretrained(**place)
             self._tokenize: Any = (
                 transformers.AutoTokenizer.from_pretrained(**place) if self._family.text else None
             )
-        except (OSError, ValueError, RuntimeError, ImportError) as error:
-            raise RecipeError(f"encoder '{name.text}': {' '.join(str(error).split())[:300]}") from error
+        except _REFUSALS as error:
+            raise _refused(name, error) from error
         self.texts = self._tokenize is not None
         self._length = _text_length(self._family, config)
         self.side = _side(self._pictures)
-        blank = self.embed_images([self.prepare(Image.new("RGB", (self.side or 224,) * 2, (90, 120, 60)))])
-        self.width = int(blank.shape[-1])
-        self.vectors = int(blank.shape[1]) if blank.ndim == 3 else 1
+        self.width, self.vectors = self._family.width(config), self._family.vectors(config)
 
     def prepare(self, image: Image.Image) -> Mapping[str, torch.Tensor]:
         """What the model takes of one picture, by name, without the axis of the batch."""
@@ -84,13 +81,28 @@ class TransformersEncoder:
         return tensor.to(self._device, self._dtype) if tensor.is_floating_point() else tensor.to(self._device)
 
 
-def _family(name: EncoderName, model_type: str) -> Family:
-    if model_type not in FAMILIES:
-        raise RecipeError(
-            f"encoder '{name.text}': type '{model_type}' is not known here ({', '.join(FAMILIES)}); "
-            "write a factory for it and name that: python:MODULE:FACTORY"
-        )
-    return FAMILIES[model_type]
+def read_transformers_card(name: EncoderName) -> Card:
+    """See `engine.encoders.card.read_card`."""
+    place = _place(name)
+    try:
+        config = transformers.AutoConfig.from_pretrained(**place)
+        family = family_of(name, config.model_type)
+        pictures = transformers.AutoImageProcessor.from_pretrained(**place)
+    except _REFUSALS as error:
+        raise _refused(name, error) from error
+    return Card(family.width(config), family.vectors(config), True, family.text is not None, _side(pictures))
+
+
+def _place(name: EncoderName) -> dict[str, Any]:
+    place = {
+        "pretrained_model_name_or_path": str(Path(name.model).expanduser()),
+        "trust_remote_code": False,
+    }
+    return {**place, "revision": name.revision} if name.revision else place
+
+
+def _refused(name: EncoderName, error: Exception) -> RecipeError:
+    return RecipeError(f"encoder '{name.text}': {' '.join(str(error).split())[:300]}")
 
 
 def _load_model(name: EncoderName, family: Family, place: dict[str, Any], dtype: torch.dtype) -> Any:

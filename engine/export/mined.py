@@ -75,7 +75,7 @@ def open_run(directory: RunDirectory) -> MinedRun:
         if not noted:
             raise
         return MinedRun(directory, recipe, plan, noted)
-    fingerprints = {stage.name: stage.fingerprint for stage in stages}
+    fingerprints = {stage.name: stage.fingerprint for stage in stages if stage.name in STAGES}
     prompts = {
         f"{stage.name}.{name}": digest_of(prompt.text)
         for stage in stages
@@ -89,7 +89,8 @@ def open_run(directory: RunDirectory) -> MinedRun:
 
 def _noted_fingerprints(directory: RunDirectory) -> dict[str, str]:
     summary = directory.read_summary() or {}
-    return {name: stage["fingerprint"] for name, stage in summary.get("stages", {}).items()}
+    stages = summary.get("stages", {}).items()
+    return {name: stage["fingerprint"] for name, stage in stages if name in STAGES}
 
 
 @dataclass

@@ -140,14 +140,14 @@ def _check(cpus: float, gpus: float, pools: Sequence[Pool]) -> None:
     for what, wanted, has in (("CPU", cpus, there.get("CPU", 0)), ("GPU", gpus, there.get("GPU", 0))):
         if wanted > has:
             raise RecipeError(
-                f"generators: the pools reserve {wanted:g} {what}s, the cluster has {has:g}; lower `actors`, "
-                f"`cpus` or `gpus` of a generator, or add nodes"
+                f"the pools ({', '.join(pool.engine for pool in pools)}) reserve {wanted:g} {what}s, the "
+                f"cluster has {has:g}; lower `actors`, `cpus` or `gpus` of one, or add nodes"
             )
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     for pool in pools:
         one = {"CPU": pool.settings.cpus, "GPU": getattr(pool.settings, "gpus", 0)}
         if not any(all(node.get(what, 0) >= amount for what, amount in one.items()) for node in nodes):
             raise RecipeError(
-                f"generators.{pool.generator}: an actor reserves {one['CPU']:g} CPUs and {one['GPU']:g} GPUs"
+                f"{pool.engine}: an actor reserves {one['CPU']:g} CPUs and {one['GPU']:g} GPUs"
                 ", and no node of the cluster has both; lower `cpus` or `gpus`, or add a larger node"
             )

@@ -99,21 +99,21 @@ class Deaths:
         self._open.discard(part)
         self._cases.pop(part, None)
 
-    def died(self, generator: str, reason: str) -> None:
-        """Note why an engine died, before its actor leaves."""
-        self._reasons[generator] = reason
+    def died(self, engine: str, reason: str) -> None:
+        """Note why an engine (by its place in the recipe) died, before its actor leaves."""
+        self._reasons[engine] = reason
 
-    def reason(self, generator: str) -> str:
-        """Why an engine of this generator died last, as far as its actor could tell."""
-        return self._reasons.get(generator, "its process was killed")
+    def reason(self, engine: str) -> str:
+        """Why an engine of this kind died last, as far as its actor could tell."""
+        return self._reasons.get(engine, "its process was killed")
 
-    def started(self, generator: str) -> None:
+    def started(self, engine: str) -> None:
         """Note that an engine started: from now on one that fails to start is a dead one."""
-        self._started.add(generator)
+        self._started.add(engine)
 
-    def has_started(self, generator: str) -> bool:
-        """Whether an engine of this generator ever started in this session."""
-        return generator in self._started
+    def has_started(self, engine: str) -> bool:
+        """Whether an engine of this kind ever started in this session."""
+        return engine in self._started
 
 
 def slices(rows: Sequence[int], suspects: Collection[int]) -> list[list[int]]:

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -23,9 +23,12 @@ from engine.flow.report import PartReport, StageReport
 from engine.flow.turns import Turns
 from engine.generation import build_generator
 from engine.generation.protocol import Generator, Request
-from engine.recipe import Images, OpenAI, Recipe, Sampling, Scripted, Vllm
+from engine.recipe import Embed, OpenAI, Recipe, Sampling, Scripted, Vllm
 from engine.rundir import RunDirectory
-from engine.stages import Part, Slices, Stage, Tally, at_once
+from engine.stages import Part, Slices, Stage, Tally
+
+if TYPE_CHECKING:  # which imports torch
+    from engine.encoders.bank import EncoderBank
 
 #: What an engine is asked before it is shown a part that saw one die.
 _HARMLESS = Request("probe", ("Say yes.",), Sampling(max_tokens=1), seed=0)
@@ -35,11 +38,10 @@ ENGINE_DIED = 13
 
 @dataclass(frozen=True)
 class Pool:
-    """Consecutive stages that name the same generator share its actors, weights and caches."""
+    """Consecutive stages that compute with the same engine share its actors, weights and caches."""
 
     name: str
-    settings: Vllm | OpenAI | Scripted
-    images: Images
+    settings: Vllm | OpenAI | Scripted | Embed
     run: RunDirectory
     stages: tuple[Stage, ...]
     before: tuple[Stage, ...]  # the stages of the pools before
@@ -48,16 +50,16 @@ class Pool:
     retry_failed: bool
 
     @property
-    def generator(self) -> str:
-        """The generator's name in the recipe."""
-        return self.stages[0].generator
+    def engine(self) -> str:
+        """What its stages compute with, by its place in the recipe."""
+        return self.stages[0].engine
 
 
 def plan_pools(recipe: Recipe, run: RunDirectory, stages: Sequence[Stage], retry_failed: bool) -> list[Pool]:
     """Group the stages into pools, in order."""
     groups: list[list[Stage]] = []
     for stage in stages:
-        if groups and groups[-1][-1].generator == stage.generator:
+        if groups and groups[-1][-1].engine == stage.engine:
             groups[-1].append(stage)
         else:
             groups.append([stage])
@@ -66,9 +68,8 @@ def plan_pools(recipe: Recipe, run: RunDirectory, stages: Sequence[Stage], retry
         later = [stage for following in groups[index + 1 :] for stage in following]
         pools.append(
             Pool(
-                name=f"{group[0].generator} ({', '.join(stage.name for stage in group)})",
-                settings=recipe.generators[group[0].generator],
-                images=recipe.images,
+                name=f"{group[0].engine.removeprefix('generators.')} ({', '.join(s.name for s in group)})",
+                settings=_settings(recipe, group[0].engine),
                 run=run,
                 stages=tuple(group),
                 before=tuple(before),
@@ -81,11 +82,17 @@ def plan_pools(recipe: Recipe, run: RunDirectory, stages: Sequence[Stage], retry
     return pools
 
 
+def _settings(recipe: Recipe, engine: str) -> Vllm | OpenAI | Scripted | Embed:
+    if recipe.embed and engine == "embed":
+        return recipe.embed
+    return recipe.generators[engine.removeprefix("generators.")]
+
+
 class PoolActor:
     """Takes parts through the stages of one pool, several at a time.
 
-    The generator is built by the first part that needs it, so a pool whose tables are all
-    committed loads no model.
+    The engine, a generator or a bank of encoders, is built by the first part that needs it, so a
+    pool whose tables are all committed loads no model.
     """
 
     def __init__(self, pool: Pool, deaths: Any) -> None:
@@ -93,7 +100,7 @@ class PoolActor:
         self.deaths = deaths  # a handle on the session's `Deaths`
         self.turns = Turns()
         self.threads = ThreadPoolExecutor(max(2, round(pool.settings.cpus)), "decode")
-        self.generator: Generator | None = None
+        self.engine: Generator | EncoderBank | None = None
         self.building = asyncio.Lock()
         self.started = time.monotonic()
         # A part's rows are a hundred thousand small objects that live until it is committed;
@@ -112,10 +119,10 @@ class PoolActor:
             print(
                 f"{self.pool.name}: {error}; this actor leaves and is replaced", file=sys.stderr, flush=True
             )
-            await self.deaths.died.remote(self.pool.generator, str(error))
+            await self.deaths.died.remote(self.pool.engine, str(error))
             os._exit(ENGINE_DIED)
-        if self.generator is not None:
-            meter = {**self.generator.meter.snapshot(), "alive_s": time.monotonic() - self.started}
+        if self.engine is not None:
+            meter = {**self.engine.meter.snapshot(), "alive_s": time.monotonic() - self.started}
             report.meters[self.pool.name] = {f"{os.uname().nodename}:{os.getpid()}": meter}
         if self.pool.last:
             return pack(report)
@@ -128,7 +135,7 @@ class PoolActor:
         async with self.turns.take(alone=not first):
             case = None if first else await self.deaths.begin_alone.remote(part.id)
             if case is not None and case.outage:
-                raise StorageError(_outage(self.pool.generator, await self._reason()))
+                raise StorageError(_outage(self.pool.engine, await self._reason()))
             for stage in self.pool.stages:
                 report.stages[stage.name] = await self._advance(part, stage, case)
             await self.deaths.end.remote(part.id)
@@ -136,18 +143,18 @@ class PoolActor:
     async def _advance(self, part: Part, stage: Stage, case: Case | None) -> StageReport:
         """Attach the stage's committed table, or make, commit and attach it."""
         tables = self.pool.run.tables(stage)
-        done = await asyncio.to_thread(tables.read, part.id, stage.schema, len(part.rows))
+        wanted = None if stage.carries or self.pool.retry_failed else ["error"]
+        done = await asyncio.to_thread(tables.read, part.id, stage.schema, len(part.rows), wanted)
         again = done is not None and self.pool.retry_failed and done["error"].null_count < len(done)
         report = StageReport()
         if done is None or again:
             tally, started = Tally(), time.monotonic()
-            watched: Slices = at_once
+            blamed: dict[int, str] = {}
+            watched: Slices | None = None
             if case is not None:
-                _blame(part, case, await self._reason())
+                blamed = _blamed(len(part.rows), case, await self._reason())
                 watched = partial(self._watched, part, case)
-            made = await part.run(
-                stage, self._generator, self.pool.images, self.threads, tally, done, watched
-            )
+            made = await part.run(stage, self._engine, self.threads, tally, done, watched, blamed)
             done = await asyncio.to_thread(tables.commit, part.id, made, replace=again)
             report.add(tally)
             report.computed = tally.rows
@@ -163,39 +170,57 @@ class PoolActor:
         An engine that dies of a harmless request is not dead because of the part.
         """
         await self.deaths.at_engine.remote(part.id, PROBE)
-        await (await self._generator()).generate([_HARMLESS])
+        await _probe(await self._engine())
         for some in slices(rows, case.suspects):
             await self.deaths.at_engine.remote(part.id, some)
             yield some
 
     async def _reason(self) -> str:
-        return str(await self.deaths.reason.remote(self.pool.generator))
+        return str(await self.deaths.reason.remote(self.pool.engine))
 
-    async def _generator(self) -> Generator:
+    async def _engine(self) -> Generator | EncoderBank:
         async with self.building:
-            if self.generator is None:
+            if self.engine is None:
                 try:
-                    self.generator = build_generator(self.pool.generator, self.pool.settings)
+                    self.engine = _build(self.pool)
                 except RecipeError as error:
                     # Another one started from the same settings, so it is not they that are wrong.
-                    if await self.deaths.has_started.remote(self.pool.generator):
+                    if await self.deaths.has_started.remote(self.pool.engine):
                         raise EngineDied(str(error)) from error
                     raise
-                await self.deaths.started.remote(self.pool.generator)
-            return self.generator
+                await self.deaths.started.remote(self.pool.engine)
+            return self.engine
 
 
-def _blame(part: Part, case: Case, reason: str) -> None:
-    """Give the rows that kill engines their error; all that are left, if the part is given up."""
-    part.fail(f"the engine died on this sample: {reason}", case.convicted)
+def _build(pool: Pool) -> Generator | EncoderBank:
+    if isinstance(pool.settings, Embed):
+        from engine.encoders.bank import EncoderBank
+
+        return EncoderBank(pool.settings)
+    return build_generator(pool.engine.removeprefix("generators."), pool.settings)
+
+
+async def _probe(engine: Any) -> None:
+    """Have an engine do something that is no part's fault."""
+    if hasattr(engine, "probe"):
+        await engine.probe()
+    else:
+        await engine.generate([_HARMLESS])
+
+
+def _blamed(rows: int, case: Case, reason: str) -> dict[int, str]:
+    """Why rows that kill engines are not tried again; why none is, if the part is given up."""
+    rest = None
     if len(case.convicted) > MAX_CONVICTED:
-        part.fail(f"more than {MAX_CONVICTED} samples of this part kill the engine: {reason}")
+        rest = f"more than {MAX_CONVICTED} samples of this part kill the engine: {reason}"
     elif case.given_up:
-        part.fail(f"the engine died {case.deaths} times on this part: {reason}")
+        rest = f"the engine died {case.deaths} times on this part: {reason}"
+    blamed = dict.fromkeys(range(rows), rest) if rest else {}
+    return {**blamed, **dict.fromkeys(case.convicted, f"the engine died on this sample: {reason}")}
 
 
-def _outage(generator: str, reason: str) -> str:
+def _outage(engine: str, reason: str) -> str:
     return (
-        f"generators.{generator}: the engine died {MAX_DEATHS} times before it answered anything, the last "
+        f"{engine}: the engine died {MAX_DEATHS} times before it answered anything, the last "
         f"time because: {reason}; mend that and run the command again, finished parts are kept"
     )

@@ -1,5 +1,6 @@
 """The settings of a run: one frozen class per section of a recipe; unknown keys are refused."""
 
+from engine.recipe.embedding import Embed
 from engine.recipe.generators import Actors, Generator, OpenAI, Pool, Scripted, Vllm
 from engine.recipe.inputs import Images, Run
 from engine.recipe.reading import dump_recipe, load_recipe, parse_recipe
@@ -11,6 +12,7 @@ __all__ = [
     "Associate",
     "Caption",
     "Describe",
+    "Embed",
     "Generator",
     "Images",
     "OpenAI",

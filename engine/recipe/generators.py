@@ -28,14 +28,19 @@ class Actors(Section):
 
 
 class Pool(Section):
-    """What every generator has: the size of its pool and what each actor reserves."""
+    """The size of a pool of actors and what each actor reserves."""
 
     actors: Actors = Actors()
     cpus: float = Field(default=1, ge=0)
+
+
+class Answering(Pool):
+    """What every generator has."""
+
     requests_in_flight: int = Field(default=256, ge=1)  # per actor
 
 
-class Vllm(Pool):
+class Vllm(Answering):
     """A vLLM engine in each actor. `model` is a directory, a hub name, or `terrarium`."""
 
     backend: Literal["vllm"]
@@ -48,7 +53,7 @@ class Vllm(Pool):
     engine: dict[str, Any] = Field(default_factory=dict)  # further AsyncEngineArgs
 
 
-class OpenAI(Pool):
+class OpenAI(Answering):
     """A server that speaks the OpenAI chat protocol."""
 
     backend: Literal["openai"]
@@ -60,7 +65,7 @@ class OpenAI(Pool):
     requests_in_flight: int = Field(default=32, ge=1)
 
 
-class Scripted(Pool):
+class Scripted(Answering):
     """Answers computed from the request: for tests and benchmarks of the engine itself."""
 
     backend: Literal["scripted"]

@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from engine.errors import RecipeError
+from engine.recipe.embedding import Embed
 from engine.recipe.generators import OpenAI, Scripted, Vllm
 from engine.recipe.inputs import Images, Run
 from engine.recipe.stages import Associate, Caption, Describe
@@ -99,6 +100,7 @@ _SECTIONS: Mapping[str, type[BaseModel]] = {
     "describe": Describe,
     "associate": Associate,
     "caption": Caption,
+    "embed": Embed,
 }
 
 

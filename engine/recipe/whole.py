@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
+from engine.recipe.embedding import Embed
 from engine.recipe.generators import Generator
 from engine.recipe.inputs import Images, Run
 from engine.recipe.section import Section
@@ -19,6 +20,7 @@ class Recipe(Section):
     describe: Describe | None = None
     associate: Associate | None = None
     caption: Caption | None = None
+    embed: Embed | None = None
 
     @model_validator(mode="after")
     def _stages_stand_on_each_other(self) -> Recipe:
@@ -30,9 +32,11 @@ class Recipe(Section):
             raise ValueError("caption needs the section associate")
         if self.associate and not self.describe:
             raise ValueError("associate needs the section describe")
+        if self.embed and "mined" in self.embed.texts and not self.caption:
+            raise ValueError("embed.texts: mined captions need the section caption")
         return self
 
     def stages(self) -> list[tuple[str, Describe | Associate | Caption]]:
-        """The stages that this recipe runs, in their order."""
+        """The generating stages that this recipe runs, in their order."""
         named = (("describe", self.describe), ("associate", self.associate), ("caption", self.caption))
         return [(name, stage) for name, stage in named if stage is not None]

@@ -37,12 +37,16 @@ class AssociateStage:
 
     name = "associate"
     schema: pa.Schema = ASSOCIATE
+    needs = ("describe",)
+    carries = True
     sees_images = False
+    rows_at_once = 0
+    look = None
 
     @property
-    def generator(self) -> str:
-        """The name of the generator it uses."""
-        return self.settings.generator
+    def engine(self) -> str:
+        """See `Stage.engine`."""
+        return f"generators.{self.settings.generator}"
 
     async def run(
         self, rows: Sequence[Row], pictures: Sequence[Picture | None], generator: Generator, tally: Tally

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from engine.decoding import Look
+from engine.encoders import EncoderName
+from engine.encoders.card import abilities
 from engine.errors import RecipeError
 from engine.generation import Settings, generator_digest
 from engine.generation.prompts import load_prompt
-from engine.recipe import Associate, Caption, Describe, Recipe
+from engine.recipe import Associate, Caption, Describe, Embed, Recipe
 from engine.stages.associate import AssociateStage
 from engine.stages.caption import CaptionStage
 from engine.stages.describe import DescribeStage
 from engine.stages.elements import load_concreteness
+from engine.stages.embed import EmbedStage, Of, stage_name
 from engine.stages.stage import Stage
 from engine.storage import digest_settings
 
 #: Raised when the code of a stage changes what it writes for the same settings.
-CODE_VERSION = {"describe": 1, "associate": 1, "caption": 1}
+CODE_VERSION = {"describe": 1, "associate": 1, "caption": 1, "embed": 1}
 
 
 def build_stages(recipe: Recipe) -> list[Stage]:
@@ -38,6 +42,8 @@ def build_stages(recipe: Recipe) -> list[Stage]:
             case Caption():
                 stage = _caption(recipe, settings, digests, upstream)
         stages.append(stage)
+    if recipe.embed:
+        stages += _embed(recipe, recipe.embed, {stage.name: stage.fingerprint for stage in stages})
     return stages
 
 
@@ -52,7 +58,7 @@ def _describe(recipe: Recipe, settings: Describe, digests: Mapping[str, str], up
     prompt = load_prompt("describe", settings.prompt, (), image=True)
     decided_by = {"prompt": prompt.text, "images": _decoding(recipe)}
     fingerprint = _fingerprint(recipe, "describe", settings, digests, upstream, decided_by)
-    return DescribeStage(settings, prompt, recipe.run.seed, fingerprint)
+    return DescribeStage(settings, prompt, recipe.run.seed, _look(recipe), fingerprint)
 
 
 def _associate(recipe: Recipe, settings: Associate, digests: Mapping[str, str], upstream: list[str]) -> Stage:
@@ -72,7 +78,7 @@ def _caption(recipe: Recipe, settings: Caption, digests: Mapping[str, str], upst
     prompt = load_prompt("caption", settings.prompt, allowed, image=True)
     decided_by = {"prompt": prompt.text, "images": _decoding(recipe)}
     fingerprint = _fingerprint(recipe, "caption", settings, digests, upstream, decided_by)
-    return CaptionStage(settings, prompt, recipe.run.seed, fingerprint)
+    return CaptionStage(settings, prompt, recipe.run.seed, _look(recipe), fingerprint)
 
 
 #: Where a prompt or table lies, and which generator by which name, decide nothing: their contents do.
@@ -102,3 +108,37 @@ def _fingerprint(
 
 def _decoding(recipe: Recipe) -> dict[str, int]:
     return {"max_pixels": recipe.images.max_pixels, "max_side": recipe.images.max_side}
+
+
+def _look(recipe: Recipe) -> Look:
+    return Look(recipe.images.max_pixels, at_most=recipe.images.max_side)
+
+
+def _embed(recipe: Recipe, settings: Embed, upstream: Mapping[str, str]) -> Iterator[Stage]:
+    """A stage for each encoder and each of what it is to embed and can."""
+    taken: set[str] = set()
+    for text in settings.encoders:
+        encoder = EncoderName.parse(text)
+        digest, (reads_images, reads_texts) = encoder.digest(), abilities(encoder)
+        wanted: list[Of] = [*(("images",) if reads_images else ()), *(settings.texts if reads_texts else ())]
+        if not wanted:
+            raise RecipeError(f"embed.texts: encoder '{text}' reads texts only; name original, mined or both")
+        for of in wanted:
+            name = stage_name(encoder, of)
+            if name in taken:  # models of one name in two folders
+                name = f"{name}-{digest[:6]}"
+            taken.add(name)
+            decided_by: dict[str, Any] = {
+                "stage": f"embed-{of}",
+                "code": CODE_VERSION["embed"],
+                "encoder": digest,
+                "compute": settings.compute,
+                "dtype": settings.dtype,
+            }
+            if of == "images":
+                decided_by |= {"decode": settings.decode, "max_pixels": recipe.images.max_pixels}
+            if of == "mined":
+                decided_by["upstream"] = upstream["caption"]
+            yield EmbedStage(
+                settings, encoder, of, recipe.images.max_pixels, name, digest_settings(decided_by)
+            )

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from engine.decoding import Look
 from engine.generation.prompts import Prompt
 from engine.generation.protocol import Generator, Picture, Request, derive_seed
 from engine.recipe import Describe
@@ -24,16 +25,20 @@ class DescribeStage:
     settings: Describe
     prompt: Prompt
     seed: int
+    look: Look
     fingerprint: str
 
     name = "describe"
     schema: pa.Schema = DESCRIBE
+    needs = ()
+    carries = True
     sees_images = True
+    rows_at_once = 0
 
     @property
-    def generator(self) -> str:
-        """The name of the generator it uses."""
-        return self.settings.generator
+    def engine(self) -> str:
+        """See `Stage.engine`."""
+        return f"generators.{self.settings.generator}"
 
     async def run(
         self, rows: Sequence[Row], pictures: Sequence[Picture | None], generator: Generator, tally: Tally

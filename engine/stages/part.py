@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-from PIL import Image
 
-from engine.decoding import decode
+from engine.decoding import Look
 from engine.errors import SampleError
-from engine.generation.protocol import Generator, Picture
-from engine.recipe import Images
+from engine.generation.protocol import Picture
 from engine.schema import CATALOG
 from engine.stages.retry import Reseeded, note_retries, retries_of
 from engine.stages.stage import Stage, Tally, columns_of
@@ -23,45 +23,63 @@ from engine.stages.stage import Stage, Tally, columns_of
 Slices = Callable[[list[int]], AsyncIterator[list[int]]]
 
 
-async def at_once(rows: list[int]) -> AsyncIterator[list[int]]:
-    """All rows in one slice."""
-    yield rows
+#: Between pools a part carries which rows failed in columns of these names.
+_FAILED = "failed in "
+
+
+def _cut(size: int) -> Slices:
+    """Slices of so many rows; 0 is all of them in one."""
+
+    async def cut(rows: list[int]) -> AsyncIterator[list[int]]:
+        step = size or len(rows) or 1
+        for start in range(0, len(rows), step):
+            yield rows[start : start + step]
+
+    return cut
 
 
 @dataclass
 class Part:
     """The state of one part: everything that a later stage or pool may need.
 
-    `errors[i]` is None while row i is good; a later stage skips it otherwise. `images[i]` are
-    the encoded bytes; decoded pictures are kept from stage to stage and dropped with the part.
+    `errors[i]` is why row i is given to no stage, or None; `failed` has, of each stage, the rows
+    that the stages which need it skip. `images[i]` are the encoded bytes. Decoded pictures are
+    kept from stage to stage and dropped with the part, unless they may be of any size.
     """
 
     id: str
     rows: list[dict[str, Any]]
     images: list[bytes | None]
     errors: list[str | None]
-    _pictures: dict[int, Picture | SampleError] = field(default_factory=dict)
+    failed: dict[str, set[int]] = field(default_factory=dict)
+    _pictures: dict[tuple[int, Look], Picture | SampleError] = field(default_factory=dict)
 
     @classmethod
     def of(cls, part: str, table: pa.Table) -> Part:
         """Take up a part's table: catalog columns, `image`, and those of stages before."""
         images = table["image"].to_pylist() if "image" in table.column_names else [None] * len(table)
-        rows = table.drop_columns([n for n in ("image", "error") if n in table.column_names]).to_pylist()
-        return cls(part, rows, images, table["error"].to_pylist())
-
-    def fail(self, reason: str, rows: Collection[int] | None = None) -> None:
-        """Give up these rows, or all, as far as they are still good."""
-        for index, error in enumerate(self.errors):
-            if error is None and (rows is None or index in rows):
-                self.errors[index] = reason
+        failed = {
+            name.removeprefix(_FAILED): set(np.flatnonzero(table[name]).tolist())
+            for name in table.column_names
+            if name.startswith(_FAILED)
+        }
+        no_fields = [name for name in table.column_names if name in ("image", "error") or _FAILED in name]
+        rows = table.drop_columns(no_fields).to_pylist()
+        return cls(part, rows, images, table["error"].to_pylist(), failed)
 
     def attach(self, stage: Stage, table: pa.Table) -> None:
-        """Take over a stage's table: its columns, and its errors for the stages after it."""
+        """Take over a stage's table: its columns, and which rows failed, for the stages after it."""
         for name in columns_of(stage):
             for row, value in zip(self.rows, table[name].to_pylist(), strict=True):
                 row[name] = value
-        for index, error in enumerate(table["error"].to_pylist()):
-            self.errors[index] = None if error is None else f"skipped: {stage.name} failed"
+        self.failed[stage.name] = {i for i, e in enumerate(table["error"].to_pylist()) if e is not None}
+
+    def why_not(self, stage: Stage, row: int) -> str | None:
+        """Why the stage is not given the row, or None."""
+        for need in stage.needs:
+            if row in self.failed.get(need, ()):
+                return f"skipped: {need} failed"
+        return self.errors[row]
 
     def to_table(self, stages: Sequence[Stage], images: bool) -> pa.Table:
         """The part for the next pool: catalog columns, the stages' columns, `image` if wanted."""
@@ -69,29 +87,34 @@ class Part:
         fields += [stage.schema.field(name) for stage in stages for name in columns_of(stage)]
         table = pa.Table.from_pylist(self.rows, schema=pa.schema(fields))
         table = table.append_column(CATALOG.field("error"), pa.array(self.errors, pa.string()))
+        for name, failed in self.failed.items():
+            table = table.append_column(
+                f"{_FAILED}{name}", pa.array([i in failed for i in range(len(table))])
+            )
         return table.append_column("image", pa.array(self.images, pa.binary())) if images else table
 
     async def run(
         self,
         stage: Stage,
-        generator: Callable[[], Awaitable[Generator]],
-        images: Images,
+        engine: Callable[[], Awaitable[Any]],
         threads: Executor,
         tally: Tally,
         before: pa.Table | None = None,
-        slices: Slices = at_once,
+        slices: Slices | None = None,
+        blamed: Mapping[int, str] = MappingProxyType({}),
     ) -> pa.Table:
         """Run the stage on the good rows.
 
         Args:
             stage: the stage to run.
-            generator: gives what the stage asks; called only if there is something to ask.
-            images: how images are decoded.
+            engine: gives what the stage computes with; called only if there is something to do.
             threads: where they are decoded.
             tally: counts what the stage does.
             before: an earlier table of the stage; its good rows are kept and only its error rows
                 are computed again.
-            slices: which of the good rows are asked together, one slice after the other.
+            slices: which of the good rows are computed together, one slice after the other; by
+                default as many as the stage takes at once.
+            blamed: rows that are not to be tried any more, and why.
 
         Returns:
             The stage's table, one row per row of the part, in order.
@@ -99,20 +122,18 @@ class Part:
         retries = retries_of(before) + 1 if before is not None else 0
         kept = before.to_pylist() if before is not None else [None] * len(self.rows)
         open_rows = [i for i, old in enumerate(kept) if old is None or old["error"] is not None]
-        results: dict[int, dict[str, Any]] = {
-            i: {"error": self.errors[i]} for i in open_rows if self.errors[i]
-        }
+        results: dict[int, dict[str, Any]] = {}
+        for i in open_rows:
+            if reason := self.why_not(stage, i) or blamed.get(i):
+                results[i] = {"error": reason}
         good = [i for i in open_rows if i not in results]
-        pictures: list[Picture | None] = [None] * len(good)
-        if stage.sees_images:
-            good, pictures = await self._decode(good, images, threads, results)
-        if good:
-            source = await generator()
-            if retries:
-                source = Reseeded(source, retries)
-            shown = dict(zip(good, pictures, strict=True))
-            async for some in slices(good):
-                made = await stage.run([self.rows[i] for i in some], [shown[i] for i in some], source, tally)
+        cut = (slices or _cut(stage.rows_at_once)) if good else _cut(0)
+        async for slice_ in cut(good):
+            some, pictures = await self._decode(slice_, stage, threads, results)
+            if some:
+                source = await engine()
+                source = Reseeded(source, retries) if retries and stage.engine != "embed" else source
+                made = await stage.run([self.rows[i] for i in some], pictures, source, tally)
                 results.update(zip(some, made, strict=True))
         tally.rows = len(open_rows)
         rows = [
@@ -122,22 +143,25 @@ class Part:
         return note_retries(pa.Table.from_pylist(rows, schema=stage.schema), retries)
 
     async def _decode(
-        self, wanted: Sequence[int], images: Images, threads: Executor, results: dict[int, dict[str, Any]]
-    ) -> tuple[list[int], list[Picture | None]]:
+        self, wanted: list[int], stage: Stage, threads: Executor, results: dict[int, dict[str, Any]]
+    ) -> tuple[list[int], Sequence[Picture | None]]:
         """Decode what is not decoded yet; rows whose image cannot be are given their error."""
+        look = stage.look if stage.sees_images else None
+        if look is None:
+            return wanted, [None] * len(wanted)
         loop = asyncio.get_running_loop()
-        new = [i for i in wanted if i not in self._pictures]
+        new = [i for i in wanted if (i, look) not in self._pictures]
         decoded = await asyncio.gather(
-            *(
-                loop.run_in_executor(threads, _picture, self.rows[i]["id"], self.images[i], images)
-                for i in new
-            )
+            *(loop.run_in_executor(threads, _picture, self.rows[i]["id"], self.images[i], look) for i in new)
         )
-        self._pictures.update(zip(new, decoded, strict=True))
+        found = {i: self._pictures[i, look] for i in wanted if (i, look) in self._pictures}
+        found.update(zip(new, decoded, strict=True))
+        if not look.full:
+            self._pictures.update({(i, look): picture for i, picture in found.items()})
         good: list[int] = []
         pictures: list[Picture | None] = []
         for i in wanted:
-            match self._pictures[i]:
+            match found[i]:
                 case Picture() as picture:
                     good.append(i)
                     pictures.append(picture)
@@ -146,12 +170,9 @@ class Part:
         return good, pictures
 
 
-def _picture(sample: str, data: bytes | None, images: Images) -> Picture | SampleError:
-    """Decode one image and scale it down to the models' size. Runs on a thread."""
-    side = images.max_side
+def _picture(sample: str, data: bytes | None, look: Look) -> Picture | SampleError:
+    """Decode one image. Runs on a thread."""
     try:
-        image = decode(data or b"", images.max_pixels, (side, side))
+        return Picture(sample, look.picture(data or b""))
     except SampleError as error:
         return error
-    image.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return Picture(sample, image)

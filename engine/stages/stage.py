@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from engine.generation.protocol import Generator, Picture
+from engine.decoding import Look
+from engine.generation.protocol import Picture
 
 #: A sample as a dictionary: the catalog's columns and those of the stages before.
 Row = Mapping[str, Any]
@@ -51,8 +52,18 @@ class Stage(Protocol):
         ...
 
     @property
-    def generator(self) -> str:
-        """The name of the generator it uses."""
+    def engine(self) -> str:
+        """What it computes with, by its place in the recipe: `generators.NAME`, or `embed`."""
+        ...
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The stages whose columns it reads: it skips rows that failed there."""
+        ...
+
+    @property
+    def carries(self) -> bool:
+        """Whether its columns travel with the part, for the stages after it."""
         ...
 
     @property
@@ -65,13 +76,32 @@ class Stage(Protocol):
         """Whether `run` needs the decoded images."""
         ...
 
+    @property
+    def look(self) -> Look | None:
+        """At which size it sees them; asked only of a stage that does."""
+        ...
+
+    @property
+    def rows_at_once(self) -> int:
+        """Rows that `run` is given at once; 0 is all of the part."""
+        ...
+
     async def run(
-        self, rows: Sequence[Row], pictures: Sequence[Picture | None], generator: Generator, tally: Tally
+        self, rows: Sequence[Row], pictures: Sequence[Picture | None], engine: Any, tally: Tally, /
     ) -> list[dict[str, Any]]:
-        """Compute the stage's columns for each row, in order; `error` says why a row has none."""
+        """Compute the stage's columns for each row, in order; `error` says why a row has none.
+
+        Args:
+            rows: the samples.
+            pictures: their images, each None if the stage sees none.
+            engine: the pool's generator or its encoders.
+            tally: counts what is done.
+        """
         ...
 
 
 def columns_of(stage: Stage) -> list[str]:
-    """The columns that the stage adds to a sample."""
+    """The columns that the stage adds to a sample on its way."""
+    if not stage.carries:
+        return []
     return [name for name in stage.schema.names if name not in ("id", "key", "error")]

@@ -88,8 +88,10 @@ class StageTables:
             aside._move(part, self)
         return len(stray)
 
-    def read(self, part: str, schema: pa.Schema, rows: int | None = None) -> pa.Table | None:
-        """The committed table, or None if the part is not done.
+    def read(
+        self, part: str, schema: pa.Schema, rows: int | None = None, columns: list[str] | None = None
+    ) -> pa.Table | None:
+        """The committed table, or these columns of it; None if the part is not done.
 
         Raises:
             StorageError: the table is there but is not this stage's, or has not `rows` rows.
@@ -97,8 +99,9 @@ class StageTables:
         place = self.table(part)
         if not place.exists():
             return None
-        table = place.read_table()
-        if not table.schema.equals(schema):
+        table = place.read_table(columns)
+        expected = schema if columns is None else pa.schema([schema.field(name) for name in columns])
+        if not table.schema.equals(expected):
             raise StorageError(
                 f"{place.uri}: holds other columns than this version writes; delete it to redo the part"
             )

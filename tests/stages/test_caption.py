@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from engine.decoding import Look
 from engine.generation.prompts import parse_prompt
 from engine.generation.protocol import Picture, Request
 from engine.recipe import Caption, Sampling
@@ -25,7 +26,7 @@ ROW = {"id": "1", "key": "k", "elements": [element("fox"), element("kite"), elem
 
 
 def stage(**settings: Any) -> CaptionStage:
-    return CaptionStage(Caption(generator="g", **settings), PROMPT, 0, "f")
+    return CaptionStage(Caption(generator="g", **settings), PROMPT, 0, Look(10**8, at_most=1024), "f")
 
 
 def run(stage: CaptionStage, answer: Any, row: dict[str, Any] = ROW) -> tuple[dict[str, Any], Tally, Answers]:

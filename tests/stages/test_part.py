@@ -1,24 +1,29 @@
 import asyncio
 import io
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
 import pytest
 from PIL import Image
 
+from engine.decoding import Look
 from engine.generation.prompts import parse_prompt
 from engine.generation.protocol import Request
-from engine.recipe import Describe, Images
+from engine.recipe import Describe
 from engine.schema import CATALOG
 from engine.stages import Part, Tally
 from engine.stages.describe import DescribeStage
 from tests.stages.answers import Answers
 
 STAGE = DescribeStage(
-    Describe(generator="g", attempts=1), parse_prompt("describe", "--- user ---\n$image", set(), True), 0, "f"
+    Describe(generator="g", attempts=1),
+    parse_prompt("describe", "--- user ---\n$image", set(), True),
+    0,
+    Look(10**8, at_most=16),
+    "f",
 )
-IMAGES = Images(source="folder", uri="/data", max_side=16)
 
 
 def png(side: int = 32) -> bytes:
@@ -44,7 +49,7 @@ def run(part: Part, answer: Any = lambda request: "a red square", before: pa.Tab
         return Answers(answer)
 
     with ThreadPoolExecutor(2) as threads:
-        return asyncio.run(part.run(STAGE, generator, IMAGES, threads, Tally(), before))
+        return asyncio.run(part.run(STAGE, generator, threads, Tally(), before))
 
 
 def test_bad_rows_keep_their_place_and_reason() -> None:
@@ -82,14 +87,21 @@ def test_only_error_rows_are_computed_again() -> None:
     assert again["error"].null_count == 3
 
 
+def needing(*needs: str) -> Any:
+    """A stage that needs others."""
+    return SimpleNamespace(needs=needs)
+
+
 def test_later_stages_see_what_failed() -> None:
     it = part([png(), b"broken"])
     it.attach(STAGE, run(it))
-    assert it.errors == [None, "skipped: describe failed"]
+    later = needing("describe")
+    assert [it.why_not(later, row) for row in (0, 1)] == [None, "skipped: describe failed"]
+    assert [it.why_not(STAGE, row) for row in (0, 1)] == [None, None], "a stage that does not need it goes on"
     assert it.rows[0]["description"] == "a red square"
     onward = it.to_table([STAGE], images=True)
     back = Part.of("part-0", onward)
-    assert (back.rows, back.errors, back.images) == (it.rows, it.errors, it.images)
+    assert (back.rows, back.errors, back.failed, back.images) == (it.rows, it.errors, it.failed, it.images)
     assert "image" not in it.to_table([STAGE], images=False).column_names
 
 

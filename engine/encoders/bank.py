@@ -1,0 +1,101 @@
+"""The encoders of one pool actor: loaded when first asked for, computing one batch at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from engine.encoders import EncoderName, load_encoder
+from engine.encoders.card import read_card
+from engine.encoders.protocol import Encoder
+from engine.errors import EngineDied, RecipeError
+from engine.generation.meter import Meter
+from engine.recipe import Embed
+
+
+class EncoderBank:
+    """Embeds batches of pictures and texts. Pictures are prepared on threads while a model computes.
+
+    Args:
+        settings: the recipe's section; its encoders share the actor's processors or GPU.
+
+    Raises:
+        RecipeError: a GPU is asked for where there is none.
+    """
+
+    def __init__(self, settings: Embed) -> None:
+        if settings.gpus and not torch.cuda.is_available():
+            raise RecipeError(
+                f"embed.gpus is {settings.gpus:g}, and torch {torch.__version__} finds no GPU on this node; "
+                "set it to 0 to compute on processors"
+            )
+        self.meter = Meter()
+        self.settings = settings
+        self._names = [EncoderName.parse(text) for text in settings.encoders]
+        self._loaded: dict[EncoderName, Encoder] = {}
+        self._prepare = ThreadPoolExecutor(max(2, round(settings.cpus)), "prepare")
+        # One thread for all models: two batches at once would only take turns at the same device.
+        self._compute = ThreadPoolExecutor(1, "encode")
+        if not settings.gpus:
+            self._compute.submit(torch.set_num_threads, max(1, round(settings.cpus)))
+
+    async def probe(self) -> None:
+        """Load every encoder, so that a death in loading is not taken for a death of some image."""
+        for name in self._names:
+            await self._run(self._encoder, name)
+
+    async def embed_images(self, name: EncoderName, pictures: Sequence[Image.Image]) -> NDArray[np.float32]:
+        """(n, width) or (n, vectors, width); see `Encoder.embed_images`.
+
+        Raises:
+            RecipeError: there is no such encoder, or the batch does not fit its device.
+            EngineDied: the device failed, and with it this process.
+        """
+        with self.meter.working(len(pictures)):
+            encoder: Encoder = await self._run(self._encoder, name)
+            loop = asyncio.get_running_loop()
+            prepared = await asyncio.gather(
+                *(loop.run_in_executor(self._prepare, encoder.prepare, picture) for picture in pictures)
+            )
+            vectors = await self._run(encoder.embed_images, prepared)
+        self.meter.count(requests=len(pictures))
+        return vectors  # type: ignore[no-any-return]
+
+    async def embed_texts(self, name: EncoderName, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(n, width); see `Encoder.embed_texts` and `embed_images`."""
+        with self.meter.working(len(texts)):
+            encoder: Encoder = await self._run(self._encoder, name)
+            vectors = await self._run(encoder.embed_texts, texts)
+        self.meter.count(requests=len(texts))
+        return vectors  # type: ignore[no-any-return]
+
+    async def _run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._compute, function, *arguments)
+        except torch.OutOfMemoryError as error:
+            raise RecipeError(
+                f"embed.batch: {self.settings.batch} do not fit the GPU's memory; lower it, or give each "
+                "actor a larger share with embed.gpus"
+            ) from error
+        except torch.AcceleratorError as error:
+            # After such an error nothing more can be computed on the device by this process.
+            raise EngineDied(f"the GPU failed: {str(error).splitlines()[0]}") from error
+
+    def _encoder(self, name: EncoderName) -> Encoder:
+        if name not in self._loaded:
+            device = "cuda" if self.settings.gpus else "cpu"
+            encoder, card = load_encoder(name, device, self.settings.compute), read_card(name)
+            if (encoder.width, encoder.vectors) != (card.width, card.vectors):
+                raise RecipeError(
+                    f"encoder '{name.text}': its weights give {encoder.vectors} x {encoder.width} "
+                    f"components, its configuration says {card.vectors} x {card.width}"
+                )
+            self._loaded[name] = encoder
+        return self._loaded[name]

@@ -1,0 +1,106 @@
+"""What is known of an encoder from its configuration, without its weights."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from huggingface_hub import hf_hub_download
+
+from engine.encoders.names import EncoderName
+from engine.encoders.transformers_families import family_of
+from engine.errors import RecipeError
+
+
+@dataclass(frozen=True)
+class Card:
+    """The attributes of an `Encoder` that decide which tables it fills and what these look like."""
+
+    width: int
+    vectors: int
+    images: bool
+    texts: bool
+    side: int
+
+
+@lru_cache(maxsize=64)
+def abilities(name: EncoderName) -> tuple[bool, bool]:
+    """Whether an encoder reads images, and whether it reads texts. Imports no model's library.
+
+    Raises:
+        RecipeError: there is no such model, or its family is not known.
+    """
+    match name.backend:
+        case "open_clip":
+            return True, True
+        case "hf":
+            return True, family_of(name, _model_type(name)).text is not None
+        case "python":
+            card = read_card(name)
+            return card.images, card.texts
+
+
+@lru_cache(maxsize=64)
+def read_card(name: EncoderName) -> Card:
+    """Read the configuration; an encoder of one's own is made, since only it can tell.
+
+    Raises:
+        RecipeError: there is no such model, or its family is not known.
+    """
+    match name.backend:
+        case "open_clip":
+            return _open_clip(name)
+        case "hf":
+            from engine.encoders.transformers_models import read_transformers_card
+
+            return read_transformers_card(name)
+        case "python":
+            from engine.encoders.python_factory import load
+
+            made = load(name, "cpu")
+            return Card(made.width, made.vectors, made.images, made.texts, made.side)
+
+
+def _model_type(name: EncoderName) -> str:
+    """What config.json, here or on the hub, says of the model's family."""
+    file = Path(name.model).expanduser() / "config.json"
+    try:
+        if not file.is_file():
+            file = Path(hf_hub_download(name.model, "config.json", revision=name.revision))
+        return str(json.loads(file.read_text()).get("model_type"))
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise RecipeError(f"encoder '{name.text}': its config.json cannot be read: {reason}") from error
+
+
+def _open_clip(name: EncoderName) -> Card:
+    """From the JSON that open_clip reads, without importing it, which takes seconds."""
+    files = name.files()
+    if files is None:
+        spec = find_spec("open_clip")
+        assert spec is not None and spec.origin is not None
+        folder = Path(spec.origin).parent / "model_configs"
+        architecture = name.model.rpartition("/")[0]
+        config = folder / f"{architecture}.json"
+        if not config.is_file():
+            # What open_clip takes from a hub is told by the model itself.
+            raise RecipeError(
+                f"encoder '{name.text}': open_clip has no architecture {architecture}; "
+                "`open_clip.list_models()` lists them"
+            )
+    else:
+        config = files[0]
+    try:
+        settings = json.loads(config.read_text())
+        settings = settings.get("model_cfg", settings)
+        side = settings["vision_cfg"]["image_size"]
+        width = int(settings["embed_dim"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RecipeError(
+            f"encoder '{name.text}': {config} is no open_clip configuration: {error!r}"
+        ) from error
+    # Preprocessing scales the shorter side to the model's and crops the middle.
+    return Card(width, 1, True, True, max(side) if isinstance(side, list) else int(side))

@@ -1,0 +1,47 @@
+"""The section `embed`: which encoders give images and captions their vectors."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from engine.errors import RecipeError
+from engine.recipe.generators import Pool
+
+
+class Embed(Pool):
+    """Vectors of every image, and of its captions, by each encoder that can make them.
+
+    All encoders of a recipe live in each actor of one pool, so that an image is decoded once.
+    """
+
+    encoders: tuple[str, ...]
+    texts: tuple[Literal["original", "mined"], ...] = ()  # by those encoders that read texts
+    dtype: Literal["float16", "float32"] = "float16"  # of the vectors in the tables
+    compute: Literal["float32", "float16", "bfloat16"] = "float32"  # of the models
+    decode: Literal["reduced", "full"] = "reduced"  # reduced: no larger than an encoder needs
+    batch: int = Field(default=64, ge=1)  # images or captions of one forward pass
+    cpus: float = Field(default=2, ge=0)
+    gpus: float = Field(default=0, ge=0)  # per actor; a share such as 0.5 puts two on one
+
+    @field_validator("encoders")
+    @classmethod
+    def _names_are_written_well(cls, encoders: tuple[str, ...]) -> tuple[str, ...]:
+        from engine.encoders.names import EncoderName
+
+        if not encoders or len(set(encoders)) < len(encoders):
+            raise ValueError("name at least one encoder, and each once")
+        for name in encoders:
+            try:
+                EncoderName.parse(name)
+            except RecipeError as error:
+                raise ValueError(str(error)) from error
+        return encoders
+
+    @field_validator("texts")
+    @classmethod
+    def _texts_are_named_once(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(texts)) < len(texts):
+            raise ValueError("name each of original, mined once")
+        return texts
