@@ -148,7 +148,12 @@ def _speed(session: Mapping[str, Any]) -> list[str]:
         f"{name} {pool['busy_share']:.0%} (actors: {pool['actors']})"
         for name, pool in session["pools"].items()
     )
-    rate = f"{session['images_per_s']:,} images/s, {session['output_tokens_per_s']:,} output tokens/s"
+    rate = f"{session['images_per_s']:,} images/s"
+    if session["output_tokens_per_s"]:
+        rate += f", {session['output_tokens_per_s']:,} output tokens/s"
+    vectors = sum(stage.get("counts", {}).get("vectors", 0) for stage in session["stages"].values())
+    if vectors and session["seconds"]:
+        rate += f", {vectors / session['seconds']:,.1f} vectors/s"
     took = f"{session['samples']:,} samples in {clock(session['seconds'])}"
     return [f"speed      {rate} ({took})", *([f"busy       {busy}"] if busy else [])]
 

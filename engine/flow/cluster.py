@@ -16,8 +16,8 @@ from typing import Any
 import ray
 
 from engine.errors import RecipeError
-from engine.flow.pipeline import READ_CPUS
 from engine.flow.pools import Pool
+from engine.flow.reading import READ_CPUS
 
 
 @contextmanager

@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
-from typing import Any
 
 import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext
 
-from engine.catalog import read_part
 from engine.flow.deaths import Deaths
 from engine.flow.explain import explain
-from engine.flow.parcel import pack
 from engine.flow.pools import Pool, PoolActor
+from engine.flow.reading import READ_CPUS, PartSource
 from engine.flow.report import PartReport
 from engine.rundir import RunDirectory
-
-#: What a task that reads a part reserves: reading waits on storage more than it computes. An odd
-#: figure that no pool will have: Ray would fuse reading into a pool that reserves as much, and
-#: parts would no longer be read ahead of a busy engine.
-READ_CPUS = 0.45
-#: Each reads the parts of a slice of the plan, one after the other. A task a part would take the
-#: driver a minute and hundreds of MiB to set up for 100,000 parts; 2,000 tasks take seconds.
-MAX_READ_TASKS = 2000
 
 
 def stream(
@@ -37,11 +26,7 @@ def stream(
     """
     _set_context()
     deaths = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Deaths).remote()
-    plan = ray.put(work)
-    parts = ray.data.range(len(work), override_num_blocks=min(len(work), MAX_READ_TASKS))
-    dataset = parts.map_batches(
-        partial(_read, plan=plan, run=run), batch_size=1, batch_format="pyarrow", num_cpus=READ_CPUS
-    )
+    dataset = ray.data.read_datasource(PartSource(work, run), num_cpus=READ_CPUS)
     for pool in pools:
         dataset = dataset.map_batches(
             PoolActor,
@@ -59,14 +44,6 @@ def stream(
                 yield PartReport.from_json(text)
     except Exception as error:
         raise explain(error) from error
-
-
-def _read(batch: pa.Table, plan: Any, run: RunDirectory) -> pa.Table:
-    """Read one part: its catalog rows and its encoded images."""
-    work: pa.Table = ray.get(plan)
-    row = work.slice(batch["id"][0].as_py(), 1).to_pylist()[0]
-    table = read_part(run.catalog / row["catalog"], row["start"], row["rows"], row["part"])
-    return pack(PartReport(row["part"], len(table)), table)
 
 
 def _strategy(pool: Pool, parts_in_flight: int) -> ActorPoolStrategy:

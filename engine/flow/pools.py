@@ -68,7 +68,7 @@ def plan_pools(recipe: Recipe, run: RunDirectory, stages: Sequence[Stage], retry
         later = [stage for following in groups[index + 1 :] for stage in following]
         pools.append(
             Pool(
-                name=f"{group[0].engine.removeprefix('generators.')} ({', '.join(s.name for s in group)})",
+                name=f"{group[0].engine.removeprefix('generators.')} ({_listed(group)})",
                 settings=_settings(recipe, group[0].engine),
                 run=run,
                 stages=tuple(group),
@@ -80,6 +80,11 @@ def plan_pools(recipe: Recipe, run: RunDirectory, stages: Sequence[Stage], retry
         )
         before += group
     return pools
+
+
+def _listed(stages: Sequence[Stage]) -> str:
+    names = [stage.name for stage in stages]
+    return ", ".join(names) if len(names) <= 3 else f"{len(names)} stages"
 
 
 def _settings(recipe: Recipe, engine: str) -> Vllm | OpenAI | Scripted | Embed:
