@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from engine.decoding import Look
 from engine.encoders import EncoderName, load_encoder
 from engine.encoders.open_clip_models import check_activation
 from engine.errors import RecipeError
@@ -20,6 +21,7 @@ CONFIG = {
     "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "patch_size": 8},
     "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
 }
+DATA = Path(__file__).parents[1] / "data"
 TEXTS = ["a red boat", "two dogs run along the beach", "cat " * 100]
 
 
@@ -37,8 +39,7 @@ def test_same_vectors_as_the_library(files: Path) -> None:
     torch.manual_seed(0)
     model = open_clip.CLIP(**CONFIG).eval()
     transform = open_clip.image_transform(32, is_train=False)
-    data = Path(__file__).parents[1] / "data"
-    pictures = [Image.open(data / name).convert("RGB") for name in ("cat.jpg", "astronaut.webp")]
+    pictures = [Image.open(DATA / name).convert("RGB") for name in ("cat.jpg", "astronaut.webp")]
     images = model.encode_image(torch.stack([transform(picture) for picture in pictures]), normalize=True)
     tokens = open_clip.SimpleTokenizer(context_length=16)(TEXTS)
     texts = model.encode_text(tokens, normalize=True)
@@ -48,6 +49,18 @@ def test_same_vectors_as_the_library(files: Path) -> None:
     np.testing.assert_allclose(ours, images.numpy(), atol=1e-4)
     np.testing.assert_allclose(encoder.embed_texts(TEXTS), texts.numpy(), atol=1e-4)
     assert (encoder.width, encoder.side, encoder.vectors) == (24, 32, 1)
+
+
+@pytest.mark.parametrize(
+    "photograph", sorted(DATA.glob("*.*g")) + sorted(DATA.glob("*.webp")), ids=lambda path: path.name
+)
+def test_a_reduced_image_has_nearly_the_same_vector(files: Path, photograph: Path) -> None:
+    encoder = load_encoder(EncoderName.parse(f"open_clip:{files}/tiny.json/weights.safetensors"))
+    data = photograph.read_bytes()
+    full, reduced = Look(10**8).picture(data), Look(10**8, at_least=encoder.side).picture(data)
+    assert encoder.side <= min(reduced.size) < 2 * encoder.side < min(full.size)
+    vectors = encoder.embed_images([encoder.prepare(full), encoder.prepare(reduced)])
+    assert 0.98 < float(vectors[0] @ vectors[1]) <= 1.0001
 
 
 @pytest.mark.parametrize(

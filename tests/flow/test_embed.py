@@ -26,7 +26,6 @@ CONFIG = {
     "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
 }
 OWN = "python:tests.flow.encoder:make"
-PHOTOGRAPHS = Path(__file__).parents[1] / "data"
 
 
 @pytest.fixture(scope="module")
@@ -96,14 +95,23 @@ def test_beside_mining(images: Path, undisturbed: dict[str, bytes], tmp_path: Pa
     assert "show" in runs.finish(recipe, out), "asked again, a finished run loads nothing"
 
 
+KILLED = {"encoders": [OWN], "texts": ["original"], "batch": 3, "cpus": 0.5}
+
+
+@pytest.fixture(scope="module")
+def vectors(images: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The tables of a run of `KILLED` that nothing disturbed."""
+    root = tmp_path_factory.mktemp("vectors")
+    runs.finish(embedding(root / "recipe.yaml", images, **KILLED), root / "out")
+    return runs.tables(root / "out")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", ["driver", "actor"])
-def test_killed(images: Path, tmp_path: Path, victim: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = embedding(
-        tmp_path / "recipe.yaml", images, encoders=[OWN], texts=["original"], batch=3, cpus=0.5
-    )
-    runs.finish(recipe, tmp_path / "undisturbed")
-    out = tmp_path / "out"
+def test_killed(
+    images: Path, vectors: dict[str, bytes], tmp_path: Path, victim: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, out = embedding(tmp_path / "recipe.yaml", images, **KILLED), tmp_path / "out"
     monkeypatch.setenv("SLOW_COLOURS_S", "0.4")
     process = runs.start(recipe, out)
     runs.wait_for(lambda: out.exists() and len(runs.tables(out)) >= 5)
@@ -121,7 +129,7 @@ def test_killed(images: Path, tmp_path: Path, victim: str, monkeypatch: pytest.M
         kept = runs.stamps(out)
         monkeypatch.setenv("SLOW_COLOURS_S", "0")
         runs.finish(recipe, out)
-    assert runs.tables(out) == runs.tables(tmp_path / "undisturbed")
+    assert runs.tables(out) == vectors
     after = runs.stamps(out)
     assert {name: after[name] for name in kept} == kept, "a committed part was computed again"
 
@@ -133,22 +141,3 @@ def test_what_cannot_be_embedded_is_said(images: Path, tmp_path: Path) -> None:
     recipe = embedding(tmp_path / "recipe.yaml", images, encoders=[OWN], gpus=1)
     assert "the pools (embed) reserve 1 GPUs, the cluster has 0" in runs.finish(recipe, out, status=2)
     assert not (out / "stages").exists() or not list(out.glob("stages/*/part-*")), "nothing half-written"
-
-
-def test_photographs_reduced_or_full(tmp_path: Path, clip: str) -> None:
-    """Every odd kind of image has nearly the same vector either way."""
-    vectors = {}
-    for decode in ("reduced", "full"):
-        out = tmp_path / decode
-        recipe = embedding(
-            tmp_path / "recipe.yaml", PHOTOGRAPHS, encoders=[clip], decode=decode, dtype="float32"
-        )
-        settings = yaml.safe_load(recipe.read_text()) | {
-            "images": {"source": "folder", "uri": str(PHOTOGRAPHS)}
-        }
-        recipe.write_text(yaml.safe_dump(settings))
-        runs.finish(recipe, out)
-        vectors[decode] = {key: row["vector"] for key, row in runs.rows(out, "embed-images").items()}
-    assert vectors["reduced"].keys() == vectors["full"].keys() and len(vectors["full"]) == 10
-    cosines = [float(np.dot(vectors["full"][key], vectors["reduced"][key])) for key in vectors["full"]]
-    assert min(cosines) > 0.98 and vectors["full"] != vectors["reduced"]
