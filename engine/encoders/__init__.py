@@ -1,4 +1,4 @@
-"""Encoders by name: open_clip, transformers, or one's own."""
+"""Encoders by name: open_clip, transformers, sentence-transformers, or one's own."""
 
 from __future__ import annotations
 
@@ -27,6 +27,10 @@ def load_encoder(name: EncoderName, device: str = "cpu", dtype: str = "float32")
             from engine.encoders.transformers_models import TransformersEncoder
 
             return TransformersEncoder(name, device, dtype)
+        case "sentence":
+            from engine.encoders.sentence_models import SentenceEncoder
+
+            return SentenceEncoder(name, device, dtype)
         case "python":
             from engine.encoders.python_factory import load
 

@@ -8,9 +8,9 @@ from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from huggingface_hub import hf_hub_download
-
+from engine.encoders.model_files import read_json
 from engine.encoders.names import EncoderName
+from engine.encoders.sentence_card import sentence_width
 from engine.encoders.transformers_families import family_of
 from engine.errors import RecipeError
 
@@ -38,6 +38,8 @@ def abilities(name: EncoderName) -> tuple[bool, bool]:
             return True, True
         case "hf":
             return True, family_of(name, _model_type(name)).text is not None
+        case "sentence":
+            return False, True
         case "python":
             card = read_card(name)
             return card.images, card.texts
@@ -57,6 +59,8 @@ def read_card(name: EncoderName) -> Card:
             from engine.encoders.transformers_models import read_transformers_card
 
             return read_transformers_card(name)
+        case "sentence":
+            return Card(sentence_width(name), 1, False, True, 0)
         case "python":
             from engine.encoders.python_factory import load
 
@@ -66,14 +70,8 @@ def read_card(name: EncoderName) -> Card:
 
 def _model_type(name: EncoderName) -> str:
     """What config.json, here or on the hub, says of the model's family."""
-    file = Path(name.model).expanduser() / "config.json"
-    try:
-        if not file.is_file():
-            file = Path(hf_hub_download(name.model, "config.json", revision=name.revision))
-        return str(json.loads(file.read_text()).get("model_type"))
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise RecipeError(f"encoder '{name.text}': its config.json cannot be read: {reason}") from error
+    settings = read_json(name, "config.json")
+    return str(settings.get("model_type") if isinstance(settings, dict) else None)
 
 
 def _open_clip(name: EncoderName) -> Card:

@@ -11,12 +11,16 @@ from typing import Literal, cast, get_args
 from engine.errors import RecipeError
 from engine.storage.fingerprint import digest_file, digest_of, model_digest
 
-Backend = Literal["open_clip", "hf", "python"]
+Backend = Literal["open_clip", "hf", "sentence", "python"]
 
 _FORMS = (
     "open_clip:ARCHITECTURE/TAG, open_clip:CONFIG.json/WEIGHTS.safetensors, hf:ORG/NAME or hf:DIRECTORY, "
-    "or python:MODULE:FACTORY"
+    "sentence:ORG/NAME or sentence:DIRECTORY, or python:MODULE:FACTORY"
 )
+#: Backends whose models are directories or names on the hub.
+_ON_HUB = ("hf", "sentence")
+#: The embedded CLIP (docs/terrarium.md).
+TERRARIUM = "terrarium"
 _FILES = re.compile(r"(?P<config>.+\.json)/(?P<weights>.+)")
 
 
@@ -47,11 +51,11 @@ class EncoderName:
         if backend not in get_args(Backend) or not model:
             raise RecipeError(f"encoder '{text}': write {_FORMS}")
         revision = None
-        if backend == "hf" and not Path(model).expanduser().exists():
+        if backend in _ON_HUB and not Path(model).expanduser().exists():
             model, _, revision = model.partition("@")
         if backend == "python" and not all(model.partition(":")):
             raise RecipeError(f"encoder '{text}': write python:MODULE:FACTORY")
-        if backend == "open_clip" and "/" not in model:
+        if backend == "open_clip" and "/" not in model and model != TERRARIUM:
             raise RecipeError(
                 f"encoder '{text}': which weights? Write open_clip:ARCHITECTURE/TAG, as in "
                 "open_clip:ViT-B-32-quickgelu/openai; `open_clip.list_pretrained()` lists them"
@@ -67,6 +71,10 @@ class EncoderName:
         Raises:
             RecipeError: a file is missing, or the weights are not safetensors.
         """
+        if self.backend == "open_clip" and self.model == TERRARIUM:
+            from engine.terrarium import CLIP_DIR
+
+            return CLIP_DIR / "config.json", CLIP_DIR / "model.safetensors"
         found = _FILES.fullmatch(self.model) if self.backend == "open_clip" else None
         if found is None:
             return None
@@ -91,7 +99,7 @@ class EncoderName:
         if files := self.files():
             return digest_of(self.backend, *(digest_file(file) for file in files))
         match self.backend:
-            case "hf":
+            case "hf" | "sentence":
                 return digest_of(self.backend, model_digest(self.model, self.revision))
             case "python":
                 from engine.encoders.python_factory import find_factory

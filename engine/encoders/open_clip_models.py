@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from engine.encoders.names import EncoderName
+from engine.encoders.refusal import refused
 from engine.encoders.vectors import unit_rows
 from engine.errors import RecipeError
 
@@ -42,10 +43,10 @@ class OpenClipEncoder:
                 model, transform = open_clip.create_model_from_pretrained(source, tag, device=device)
                 self._tokenize = open_clip.get_tokenizer(source)
             except Exception as error:  # the library raises whatever it meets
-                raise RecipeError(f"encoder '{name.text}': {_reason(error)}") from error
+                raise refused(name, error) from error
         self._model: Any = model.eval().requires_grad_(False).to(dtype=self._dtype)
         self._transform: Any = transform
-        self.width = int(_width(self._model))
+        self.width = _width(self._model)
         size = self._model.visual.image_size
         # Preprocessing scales the shorter side to the model's and crops the middle.
         self.side = max(size) if isinstance(size, tuple) else int(size)
@@ -117,13 +118,10 @@ def _source(name: EncoderName, folder: Path) -> tuple[str, str | None]:
 
 
 def _width(model: Any) -> int:
-    side = model.visual.image_size
-    height, width = side if isinstance(side, tuple) else (side, side)
-    parameter = next(model.parameters())
-    with torch.inference_mode():
-        blank = torch.zeros(1, 3, height, width, dtype=parameter.dtype, device=parameter.device)
-        return int(model.encode_image(blank).shape[-1])
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    """Components of a vector, as the towers were built: timm's image towers do not keep it."""
+    text = getattr(model, "text", model)
+    for tower in (model.visual, text):
+        if width := getattr(tower, "output_dim", None):
+            return int(width)
+    projection = text.text_projection
+    return int(getattr(projection, "out_features", None) or projection.shape[-1])

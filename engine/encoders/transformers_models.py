@@ -14,6 +14,8 @@ from PIL import Image
 
 from engine.encoders.card import Card
 from engine.encoders.names import EncoderName
+from engine.encoders.quiet import no_progress_bars
+from engine.encoders.refusal import refused
 from engine.encoders.transformers_families import Family, family_of
 from engine.encoders.vectors import unit_rows
 from engine.errors import RecipeError
@@ -38,13 +40,14 @@ class TransformersEncoder:
         try:
             config = transformers.AutoConfig.from_pretrained(**place)
             self._family = family_of(name, config.model_type)
-            self._model: Any = _load_model(name, self._family, place, self._dtype).to(device)
+            with no_progress_bars():
+                self._model: Any = _load_model(name, self._family, place, self._dtype).to(device)
             self._pictures: Any = transformers.AutoImageProcessor.from_pretrained(**place)
             self._tokenize: Any = (
                 transformers.AutoTokenizer.from_pretrained(**place) if self._family.text else None
             )
         except _REFUSALS as error:
-            raise _refused(name, error) from error
+            raise refused(name, error) from error
         self.texts = self._tokenize is not None
         self._length = _text_length(self._family, config)
         self.side = _side(self._pictures)
@@ -89,7 +92,7 @@ def read_transformers_card(name: EncoderName) -> Card:
         family = family_of(name, config.model_type)
         pictures = transformers.AutoImageProcessor.from_pretrained(**place)
     except _REFUSALS as error:
-        raise _refused(name, error) from error
+        raise refused(name, error) from error
     return Card(family.width(config), family.vectors(config), True, family.text is not None, _side(pictures))
 
 
@@ -99,10 +102,6 @@ def _place(name: EncoderName) -> dict[str, Any]:
         "trust_remote_code": False,
     }
     return {**place, "revision": name.revision} if name.revision else place
-
-
-def _refused(name: EncoderName, error: Exception) -> RecipeError:
-    return RecipeError(f"encoder '{name.text}': {' '.join(str(error).split())[:300]}")
 
 
 def _load_model(name: EncoderName, family: Family, place: dict[str, Any], dtype: torch.dtype) -> Any:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import open_clip
@@ -12,6 +13,7 @@ from safetensors.torch import save_file
 
 from engine.decoding import Look
 from engine.encoders import EncoderName, load_encoder
+from engine.encoders.card import Card, abilities, read_card
 from engine.encoders.open_clip_models import check_activation
 from engine.errors import RecipeError
 
@@ -49,6 +51,27 @@ def test_same_vectors_as_the_library(files: Path) -> None:
     np.testing.assert_allclose(ours, images.numpy(), atol=1e-4)
     np.testing.assert_allclose(encoder.embed_texts(TEXTS), texts.numpy(), atol=1e-4)
     assert (encoder.width, encoder.side, encoder.vectors) == (24, 32, 1)
+
+
+TIMM = {"image_size": 32, "timm_model_name": "test_vit", "timm_pool": "", "timm_proj": "linear"}
+
+
+@pytest.mark.parametrize(
+    "kind", [{}, {"vision_cfg": TIMM}, {"vision_cfg": TIMM, "custom_text": True}], ids=["vit", "timm", "text"]
+)
+def test_the_card_says_what_the_model_is(tmp_path: Path, kind: dict[str, Any]) -> None:
+    config = {key: value for key, value in (CONFIG | kind).items() if key != "custom_text"}
+    model = (open_clip.CustomTextCLIP if "custom_text" in kind else open_clip.CLIP)(**config)
+    save_file(model.state_dict(), tmp_path / "weights.safetensors")
+    (tmp_path / "tiny.json").write_text(json.dumps(CONFIG | kind))
+    name = EncoderName.parse(f"open_clip:{tmp_path}/tiny.json/weights.safetensors")
+    encoder = load_encoder(name)
+    assert read_card(name) == Card(24, 1, True, True, 32)
+    assert read_card(name) == Card(
+        encoder.width, encoder.vectors, encoder.images, encoder.texts, encoder.side
+    )
+    assert abilities(name) == (True, True)
+    assert encoder.embed_images([encoder.prepare(Image.new("RGB", (40, 40), "red"))]).shape == (1, 24)
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,11 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from engine.encoders import EncoderName, load_encoder
+from engine.encoders.card import Card, abilities, read_card
+from engine.encoders.transformers_families import FAMILIES
 from engine.errors import RecipeError
 from tests.encoders.tiny import TEXTS, build
 
-FAMILIES = [
-    "dinov2", "clip", "groupvit", "altclip", "align", "siglip", "siglip2", "flava", "blip", "blip-2",
-]  # fmt: skip
 DATA = Path(__file__).parents[1] / "data"
 
 
@@ -29,7 +28,7 @@ def pictures() -> list[Image.Image]:
 def by_library(family: str, model: Any, folder: Path) -> tuple[Any, Any, Any]:
     """Unit image vectors, unit text vectors, and image-text cosines, as far as the library gives them."""
     images = tf.AutoImageProcessor.from_pretrained(folder)(images=pictures(), return_tensors="pt")
-    if family == "dinov2":
+    if family.startswith("dinov2"):
         return torch.nn.functional.normalize(model(**images).pooler_output, dim=-1), None, None
     padded = family.startswith(("siglip", "align"))
     texts = tf.AutoTokenizer.from_pretrained(folder)(
@@ -71,7 +70,12 @@ def test_same_vectors_as_the_library(family: str, tmp_path: Path) -> None:
     assert ours.dtype == np.float32
     if images is not None:
         np.testing.assert_allclose(ours, images.numpy(), atol=1e-4)
-    if family == "dinov2":
+    name = EncoderName.parse(f"hf:{tmp_path}")
+    assert read_card(name) == Card(
+        encoder.width, encoder.vectors, encoder.images, encoder.texts, encoder.side
+    )
+    assert abilities(name) == (encoder.images, encoder.texts)
+    if family.startswith("dinov2"):
         assert not encoder.texts
         return
     words = encoder.embed_texts(TEXTS)
@@ -81,6 +85,18 @@ def test_same_vectors_as_the_library(family: str, tmp_path: Path) -> None:
         ours_cosines = (ours.reshape(3, -1, encoder.width) @ words.T).max(axis=1)
         np.testing.assert_allclose(ours_cosines, cosines.numpy(), atol=1e-4)
         assert np.ptp(ours_cosines) > 1e-3  # else any vectors would agree
+
+
+@torch.inference_mode()
+def test_registers_are_no_part_of_the_vector(tmp_path: Path) -> None:
+    model = build("dinov2_with_registers", tmp_path)
+    encoder = load_encoder(EncoderName.parse(f"hf:{tmp_path}"))
+    prepared = encoder.prepare(pictures()[0])
+    states = model(pixel_values=prepared["pixel_values"][None]).last_hidden_state[0]
+    assert len(states) == 1 + 3 + (32 // 8) ** 2
+    ours = torch.from_numpy(encoder.embed_images([prepared])[0])
+    cosines = torch.nn.functional.cosine_similarity(states, ours[None])
+    assert cosines[0] > 0.9999 > cosines[1:].max()
 
 
 @pytest.mark.parametrize("family", ["clip", "siglip", "align", "blip", "flava", "blip-2"])

@@ -66,6 +66,11 @@ def build(family: str, folder: Path) -> Any:
             model = tf.Dinov2Model(tf.Dinov2Config(**_VISION, **_IMAGE))
             pictures: Any = tf.BitImageProcessor(size={"shortest_edge": 36}, crop_size=size)
             tokenizer = None
+        case "dinov2_with_registers":
+            model = tf.Dinov2WithRegistersModel(
+                tf.Dinov2WithRegistersConfig(**_VISION, **_IMAGE, num_register_tokens=3)
+            )
+            pictures, tokenizer = tf.BitImageProcessor(size={"shortest_edge": 36}, crop_size=size), None
         case "clip":
             model, tokenizer = _clip(tf.CLIPConfig, tf.CLIPModel), clip_tokenizer()
             pictures = tf.CLIPImageProcessor(**crop)
