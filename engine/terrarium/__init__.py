@@ -9,16 +9,20 @@ and scores of what it says (`engine.terrarium.evaluate`).
 from pathlib import Path
 from typing import Final
 
+from engine.terrarium.families import FAMILIES, Family, family_scene
 from engine.terrarium.grammar import captions, description
 from engine.terrarium.lexicon import LEVELS, valid_associations
 from engine.terrarium.render import image
 from engine.terrarium.world import COLOURS, GROUNDS, KINDS, LIGHTS, Element, Scene, scene
 
 MODEL_DIR: Final = Path(__file__).parent / "model"
+CLIP_DIR: Final = Path(__file__).parent / "clip_model"
 PROMPTS_DIR: Final = Path(__file__).parent / "prompts"
 
 __all__ = [
+    "CLIP_DIR",
     "COLOURS",
+    "FAMILIES",
     "GROUNDS",
     "KINDS",
     "LEVELS",
@@ -26,9 +30,11 @@ __all__ = [
     "MODEL_DIR",
     "PROMPTS_DIR",
     "Element",
+    "Family",
     "Scene",
     "captions",
     "description",
+    "family_scene",
     "image",
     "scene",
     "valid_associations",

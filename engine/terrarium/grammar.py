@@ -67,6 +67,15 @@ def description(scene: Scene) -> str:
     return f"{', '.join(parts)}, {_PLACES[scene.ground]} {_TIMES[scene.light]}"
 
 
+def literal(scene: Scene, rng: np.random.Generator) -> str:
+    """A true sentence about a part of what can be seen, such as "a red fish at dusk"."""
+    order = rng.permutation(len(scene.elements))[: int(rng.integers(1, len(scene.elements) + 1))]
+    parts = [f"a {scene.elements[i].colour} {scene.elements[i].kind}" for i in order]
+    where = _PLACES[scene.ground] if rng.random() < 0.7 else ""
+    when = _TIMES[scene.light] if rng.random() < 0.7 else ""
+    return " ".join([" and ".join(parts), where, when]).strip().replace("  ", " ")
+
+
 def elements_answer(scene: Scene) -> str:
     """The elements as the JSON that the elements prompt asks for."""
     return json.dumps({"elements": [{"word": kind, "pos": "noun"} for kind in scene.kinds]})

@@ -117,14 +117,39 @@ def scene(seed: int, index: int, count: int | None = None) -> Scene:
     rng = np.random.default_rng((seed, index))
     if count is None:
         count = int(rng.integers(1, 5))
+    return draw(rng, seed, index, count, KINDS, GROUNDS, LIGHTS)
+
+
+def draw(
+    rng: np.random.Generator,
+    seed: int,
+    index: int,
+    count: int,
+    kinds: tuple[str, ...],
+    grounds: tuple[str, ...],
+    lights: tuple[str, ...],
+) -> Scene:
+    """Draw a scene from a choice of kinds, grounds and lights.
+
+    The order of the draws must stay as it is: models were trained on the scenes that come of it.
+
+    Args:
+        rng: What decides; the caller has made it from `seed` and `index`.
+        seed: Kept in the scene.
+        index: Kept in the scene.
+        count: Number of elements, at most 6 and at most as many as `kinds`.
+        kinds: Some of `KINDS`, each once.
+        grounds: Some of `GROUNDS`.
+        lights: Some of `LIGHTS`.
+    """
     cells = np.sort(rng.permutation(len(ROWS) * len(COLUMNS))[:count])
-    kinds = rng.permutation(len(KINDS))[:count]
+    chosen = rng.permutation(len(kinds))[:count]
     elements = tuple(
-        _place(rng, KINDS[kind], *divmod(int(cell), len(COLUMNS)))
-        for kind, cell in zip(kinds, cells, strict=True)
+        _place(rng, kinds[kind], *divmod(int(cell), len(COLUMNS)))
+        for kind, cell in zip(chosen, cells, strict=True)
     )
-    ground, light = rng.integers(len(GROUNDS)), rng.integers(len(LIGHTS))
-    return Scene(seed, index, elements, GROUNDS[ground], LIGHTS[light], int(rng.integers(1 << 16)))
+    ground, light = rng.integers(len(grounds)), rng.integers(len(lights))
+    return Scene(seed, index, elements, grounds[ground], lights[light], int(rng.integers(1 << 16)))
 
 
 def _place(rng: np.random.Generator, kind: str, row: int, column: int) -> Element:
