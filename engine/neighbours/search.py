@@ -1,8 +1,9 @@
 """The k rows of a gallery with the largest cosine to each query.
 
-Blocked matrix products find candidates in float32; candidates are scored again in float64, each
-pair by itself. So the result is exact, and depends neither on the size of the blocks nor on who
-computed which: matrix products of other shapes round differently, and would order near ties anew.
+Blocked matrix products in low precision find candidates, by a bar that no true neighbour can miss;
+what is left at the end is scored again in float64, each pair by itself. So the result is exact, and
+depends neither on the size of the blocks nor on who computed which: matrix products of other shapes
+round differently, and would order near ties anew.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-#: Rows of one matrix product: 1,024 x 8,192 float32 scores are 32 MiB.
-QUERY_ROWS, GALLERY_ROWS = 1024, 8192
-#: Pairs scored again at once: of 1,024 dimensions in float64 they take 256 MiB.
-_PAIRS = 1 << 14
+from engine.neighbours.candidates import Candidates
+
+#: Rows of one matrix product: 1,024 x 4,096 float32 scores are 16 MiB.
+QUERY_ROWS, GALLERY_ROWS = 1024, 4096
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def nearest(
         gallery: (m, d), unit vectors; an array mapped from a file is read block by block.
         k: how many, at least 1.
         first: the row number of `gallery[0]`.
-        device: where the products are computed, as torch names it.
+        device: where the products are computed: cpu or cuda.
 
     Returns:
         At most k of each query, with row numbers from `first` on.
@@ -79,52 +80,17 @@ def merge(parts: Sequence[Nearest], k: int) -> Nearest:
 
 
 def _search_block(queries: torch.Tensor, gallery: NDArray[Any], k: int, first: int) -> Nearest:
-    """Search the gallery for one block of queries, keeping the best k so far."""
-    count, width = queries.shape
-    single, double = queries.float(), queries.double()
-    best = Nearest(np.full((count, k), -1), np.full((count, k), -np.inf))
-    # What a product in float32 may be off by: d roundings of terms whose sizes sum to at most 1.
-    slack = (width + 2) * 2.0**-23
-    start = 0
+    """Search the gallery for one block of queries."""
+    candidates, start = Candidates(queries, gallery, k), 0
     for part in _blocks(gallery, GALLERY_ROWS):
-        block = torch.as_tensor(part, device=queries.device)
-        products = single @ block.float().T
-        bar = torch.as_tensor(best.scores[:, -1], device=queries.device)
-        if start == 0:
-            bar = products.topk(min(k, len(block)), dim=1).values[:, -1].double()
-        query, row = torch.nonzero(products >= (bar - 2 * slack).float()[:, None], as_tuple=True)
-        if len(query):
-            scores = _score(double, block, query, row)
-            best = _keep(best, query.cpu().numpy(), row.cpu().numpy() + first + start, scores, k)
-        start += len(block)
-    return best
-
-
-def _score(queries: torch.Tensor, block: torch.Tensor, query: torch.Tensor, row: torch.Tensor) -> Any:
-    """The cosine of each pair in float64."""
-    pieces = [
-        (queries[query[at : at + _PAIRS]] * block[row[at : at + _PAIRS]].double()).sum(dim=1)
-        for at in range(0, len(query), _PAIRS)
-    ]
-    return torch.cat(pieces).cpu().numpy()
-
-
-def _keep(best: Nearest, query: Any, row: Any, scores: Any, k: int) -> Nearest:
-    """The best k of each query among those so far and new candidates."""
-    touched = np.unique(query)
-    old = np.repeat(touched, k)
-    query = np.concatenate([old, query])
-    row = np.concatenate([best.rows[touched].ravel(), row])
-    scores = np.concatenate([best.scores[touched].ravel(), scores])
-    order = np.lexsort((row, -scores, query))
-    query, row, scores = query[order], row[order], scores[order]
-    starts = np.searchsorted(query, touched)
-    pick = starts[:, None] + np.arange(k)
-    rows, all_scores = best.rows.copy(), best.scores.copy()
-    rows[touched], all_scores[touched] = row[pick], scores[pick]
-    return Nearest(rows, all_scores)
+        candidates.add(torch.as_tensor(part, device=queries.device), start)
+        start += len(part)
+    rows, scores = candidates.best()
+    return Nearest(np.where(rows >= 0, rows + first, -1), scores)
 
 
 def _blocks(array: NDArray[Any], size: int) -> Iterator[NDArray[Any]]:
     for start in range(0, len(array), size):
-        yield np.ascontiguousarray(array[start : start + size])
+        block = np.ascontiguousarray(array[start : start + size])
+        # torch warns of arrays that may not be written to, such as those in Ray's store.
+        yield block if block.flags.writeable else block.copy()

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+import torch
 
-from engine.neighbours import Nearest, merge, nearest, search
+from engine.neighbours import Nearest, candidates, merge, nearest, search
 from engine.polysemy.sphere import directions
 
 
@@ -22,6 +23,14 @@ def _blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(search, "GALLERY_ROWS", request.param[1])
 
 
+@pytest.fixture(params=[(torch.float32, 4096), (torch.bfloat16, 4096), (torch.bfloat16, 1)], autouse=True)
+def _coarse(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In each precision of the first look, and with candidates sifted at every block."""
+    dtype, most = request.param
+    monkeypatch.setattr(candidates, "coarse_dtype", lambda device: dtype)
+    monkeypatch.setattr(candidates, "_MOST", most)
+
+
 @pytest.mark.usefixtures("_blocks")
 @pytest.mark.parametrize(("n", "m", "d", "k"), [(1, 1, 4, 1), (20, 300, 16, 10), (5, 257, 64, 257)])
 def test_equal_to_brute_force(n: int, m: int, d: int, k: int) -> None:
@@ -37,6 +46,29 @@ def test_ties_go_to_the_lower_row() -> None:
     found = nearest(gallery[:5], gallery, 50)
     assert (found.rows == brute_force(gallery[:5], gallery, 50)).all()
     assert (found.rows[:, :40] == np.arange(5)[:, None] + 5 * np.arange(40)).all()
+
+
+@pytest.mark.usefixtures("_blocks")
+def test_rows_that_low_precision_cannot_tell_apart() -> None:
+    """A gallery in a cone so narrow that bfloat16 sees one score only; and one whose scores rise."""
+    rng = np.random.default_rng(3)
+    axis = units(1, 24)
+    gallery = directions(axis + rng.normal(size=(700, 24)) * 1e-3)[0].astype(np.float32)
+    queries = directions(axis + rng.normal(size=(8, 24)) * 1e-3)[0].astype(np.float32)
+    assert (nearest(queries, gallery, 20).rows == brute_force(queries, gallery, 20)).all()
+    rising = gallery[np.argsort(gallery @ queries[0])]
+    assert (nearest(queries, rising, 20).rows == brute_force(queries, rising, 20)).all()
+
+
+def test_the_error_bound_holds() -> None:
+    left, right = torch.as_tensor(units(200, 384, 4)), torch.as_tensor(units(300, 384, 5))
+    right[:200] = left + 1e-3 * right[:200]
+    exact = left.double() @ right.double().T
+    for dtype in (torch.float32, torch.bfloat16):
+        low = left.to(dtype)
+        error = ((low @ right.to(dtype).T).double() - exact).abs()
+        rounding = exact.abs() * torch.finfo(dtype).eps / 2
+        assert (error <= 1.01 * (candidates.error_of(left, low)[:, None] + rounding)).all()
 
 
 def test_slices_merge_to_the_whole_in_any_order() -> None:
