@@ -93,6 +93,37 @@ def captions_schema(number: pa.DataType, width: int) -> pa.Schema:
     return pa.schema([_ID, _KEY, pa.field("vectors", pa.list_(pa.list_(number, width))), _ERROR])
 
 
+def cluster_schema(dimensions: int) -> pa.Schema:
+    """Where each image lies: on the map (`x`, `y`), in the space that was clustered, in which cluster.
+
+    `label` is -1 for noise; `strength` and `outlier` go from 0 to 1; `fitted` tells the images that
+    the clusters were made of from those that were placed among them.
+    """
+    numbers = [pa.field(name, pa.float32()) for name in ("x", "y")]
+    space = pa.field("space", pa.list_(pa.float32(), dimensions))
+    scores = [pa.field(name, pa.float32()) for name in ("strength", "outlier")]
+    label, fitted = pa.field("label", pa.int32()), pa.field("fitted", pa.bool_())
+    return pa.schema([_ID, _KEY, *numbers, space, label, *scores, fitted, _ERROR])
+
+
+#: One row per cluster, the largest first; label -1 is noise. Exemplars are ids of samples at the
+#: cluster's densest; `keys` are theirs.
+CLUSTERS = pa.schema(
+    [
+        pa.field("label", pa.int32(), nullable=False),
+        pa.field("size", pa.int64(), nullable=False),
+        pa.field("share", pa.float64(), nullable=False),
+        pa.field("persistence", pa.float64()),
+        pa.field("strength", pa.float64(), nullable=False),
+        pa.field("x", pa.float64()),
+        pa.field("y", pa.float64()),
+        pa.field("exemplars", _STRINGS, nullable=False),
+        pa.field("keys", _STRINGS, nullable=False),
+        pa.field("terms", _STRINGS, nullable=False),
+    ]
+)
+
+
 def storable(text: str) -> str:
     """The text with what UTF-8, and so Arrow, cannot hold (halves of surrogate pairs) replaced."""
     try:

@@ -114,3 +114,95 @@ def test_every_setting_is_explained() -> None:
     for section in (Images, Run, Vllm, OpenAI, Scripted, Describe, Associate, Caption):
         for name in section.model_fields:
             assert f"| `{name}`" in page, f"docs/recipe.md says nothing of {section.__name__}.{name}"
+
+
+MEASURED = """
+images: {source: folder, uri: /data}
+embed: {encoders: ["hf:a/looks", "hf:a/words"], texts: [original]}
+cluster: {encoder: "hf:a/looks"}
+sample: {count: 10}
+polysemy: {image_encoder: "hf:a/looks", text_encoder: "hf:a/words"}
+"""
+
+
+def test_what_is_measured_has_defaults() -> None:
+    recipe = parse_recipe(MEASURED)
+    assert recipe.cluster and recipe.sample and recipe.polysemy
+    assert recipe.cluster.mode == "seeded" and recipe.cluster.backend == "auto"
+    assert recipe.polysemy.texts == ("original",) and recipe.polysemy.radius == "neighbours"
+    assert recipe.polysemy.radii == (0, 1, 2, 5, 10, 25, 50, 100)
+    assert parse_recipe(dump_recipe(recipe)) == recipe
+    assert recipe.stages() == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ("cluster=null", "sample=null"),
+        ("polysemy=null",),
+        ("sample=null",),
+        ("polysemy.radius=map", "polysemy.radii=[0, 0.25, 1.5]"),
+        ("polysemy.radii=[0]",),
+        ("polysemy.radii=[3, 4.0]",),
+        ("cluster.gpus=0.5", "cluster.cpus=0.5", "cluster.min_dist=0", "cluster.epsilon=0.3"),
+    ],
+)
+def test_what_can_be_measured(changes: tuple[str, ...]) -> None:
+    assert parse_recipe(MEASURED, changes).images
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            ("cluster.encoder='hf:a/other'",),
+            "cluster.encoder: 'hf:a/other' is not one of embed.encoders (hf:a/looks, hf:a/words); add it",
+        ),
+        (("polysemy.image_encoder='hf:a/b'",), "polysemy.image_encoder: 'hf:a/b' is not one of embed.enc"),
+        (("polysemy.text_encoder='hf:a/b'",), "polysemy.text_encoder: 'hf:a/b' is not one of embed.enc"),
+        (("embed=null",), "cluster.encoder: 'hf:a/looks' is not one of embed.encoders (none)"),
+        (
+            ("embed=null", "cluster=null", "sample=null"),
+            "polysemy.image_encoder: 'hf:a/looks' is not one of embed.encoders (none)",
+        ),
+        (("embed.texts=[]",), "polysemy.texts: original captions are not among embed.texts"),
+        (("polysemy.texts=[original, mined]",), "polysemy.texts: mined captions are not among embed.texts"),
+        (("polysemy.texts=[]",), "polysemy.texts: name original, mined or both, each once"),
+        (("polysemy.texts=[original, original]",), "polysemy.texts: name original, mined or both, each once"),
+        (("cluster=null",), "sample needs the section cluster: it samples on its map"),
+        (
+            ("cluster=null", "sample=null", "polysemy.radius=map"),
+            "polysemy.radius: map needs the section cluster",
+        ),
+        (("polysemy.radius=far",), "polysemy.radius: Input should be 'neighbours' or 'map'"),
+        (("polysemy.radii=[0, 5, 1]",), "polysemy.radii: name radii from 0 up, each larger than the one"),
+        (("polysemy.radii=[-1, 5]",), "polysemy.radii: name radii from 0 up"),
+        (("polysemy.radii=[1, 1]",), "polysemy.radii: name radii from 0 up"),
+        (("polysemy.radii=[]",), "polysemy.radii: name radii from 0 up"),
+        (("polysemy.radii=[0, .inf]",), "Input should be a finite number"),
+        (("polysemy.radii=[.nan]",), "Input should be a finite number"),
+        (("polysemy.radii=[0, 2.5]",), "polysemy: radii: 2.5 is no number of neighbours"),
+        (
+            ("cluster.min_clustersize=5",),
+            "cluster.min_clustersize: unknown key; did you mean 'min_cluster_size'?",
+        ),
+        (("cluster.neighbors=5",), "cluster.neighbors: unknown key; did you mean 'neighbours'?"),
+        (("sample.cuont=5",), "sample.cuont: unknown key; did you mean 'count'?"),
+        (("polysemy.querys=5",), "polysemy.querys: unknown key; did you mean 'queries'?"),
+        (("cluster={min_samples: 3}",), "cluster.encoder: Field required"),
+        (("cluster.mode=fast",), "cluster.mode: Input should be 'seeded' or 'scale'"),
+        (("cluster.backend=gpu",), "cluster.backend: Input should be 'auto', 'cpu' or 'cuml'"),
+        (("cluster.fit_rows=0",), "cluster.fit_rows: Input should be greater than or equal to 10"),
+        (("cluster.min_dist=1.5",), "cluster.min_dist: Input should be less than or equal to 1"),
+        (("cluster.dimensions=1",), "cluster.dimensions: Input should be greater than or equal to 2"),
+        (("cluster.min_cluster_size=1",), "cluster.min_cluster_size: Input should be greater than or equal"),
+        (("cluster.fit_rows=50",), "cluster: fit_rows (50) must be above min_cluster_size (50)"),
+        (("cluster.actors=0",), "cluster.actors: Input should be greater than or equal to 1"),
+        (("sample.count=0",), "sample.count: Input should be greater than or equal to 1"),
+        (("polysemy.cluster_rows=1",), "polysemy.cluster_rows: Input should be greater than or equal to 2"),
+    ],
+)
+def test_what_cannot_be_measured(changes: tuple[str, ...], message: str) -> None:
+    with pytest.raises(RecipeError) as refused:
+        parse_recipe(MEASURED, changes)
+    assert message in str(refused.value)

@@ -1,7 +1,8 @@
 """The radius curve: how alike the images around a query are, and how far their captions go.
 
-METHODS B6 (the paper's Figure 3). The radius R is a number of neighbours; the images within it are
-the query and its R nearest, so that at R = 0 there is the query alone.
+METHODS B6 (the paper's Figure 3). The radius R is a number of neighbours, or a distance on a map;
+the images within it are the query and its R nearest (those no farther than R), so that at R = 0
+there is the query alone.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.polysemy.sphere import frechet_variance, geodesic
+from engine.polysemy.sphere import frechet_variance, geodesic, mean_angle
 
 #: The paper's figure mentions 0, 5, 25 to 50, and 100.
-RADII = (0, 1, 2, 5, 10, 25, 50, 100)
+RADII: tuple[float, ...] = (0, 1, 2, 5, 10, 25, 50, 100)
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Curve:
     """One row per query, one column per radius; nan where nothing is defined.
 
     Attributes:
-        radii: (r,), how many neighbours.
+        radii: (r,), float64: how many neighbours, or how far.
         image_cosine: mean cosine between the query image and its neighbours; nan at radius 0.
         caption_distance: mean geodesic distance (radians) between the query image and the
             captions of the images within the radius; nan where they have none.
@@ -50,7 +51,7 @@ class Curve:
         caption_variance: their intrinsic (Frechet) variance, radians squared; nan below one.
     """
 
-    radii: NDArray[np.int64]
+    radii: NDArray[np.float64]
     image_cosine: NDArray[np.float64]
     caption_distance: NDArray[np.float64]
     caption_spread: NDArray[np.float64]
@@ -63,53 +64,51 @@ def radius_curve(
     cosines: NDArray[np.float64],
     images: NDArray[np.floating],
     captions: Captions,
-    radii: Sequence[int] = RADII,
+    radii: Sequence[float] = RADII,
+    distances: NDArray[np.floating] | None = None,
 ) -> Curve:
     """Measure the images within each radius of each query.
 
     Args:
         queries: (q,), rows of the query images.
-        neighbours: (q, k), rows of the other images by falling similarity, without the query
-            itself; -1 where there are no more. k is at least the largest radius.
+        neighbours: (q, k), rows of the other images, the nearest first, without the query itself;
+            -1 where there are no more.
         cosines: (q, k), their cosines to the query in the space they were found in (DINOv2).
         images: (q, d), unit vectors of the query images in the captions' space (CLIP).
         captions: the captions of all images.
-        radii: numbers of neighbours.
+        radii: numbers of neighbours, k at most; or, with `distances`, how far they may be.
+        distances: (q, k), how far each neighbour is from its query, for radii of that kind.
 
     Raises:
         ValueError: a radius is negative or reaches beyond the neighbours given.
     """
-    if min(radii, default=0) < 0 or max(radii, default=0) > neighbours.shape[1]:
+    if distances is None:
+        distances = np.broadcast_to(np.arange(1, neighbours.shape[1] + 1), neighbours.shape)
+        reach: float = neighbours.shape[1]
+    else:
+        reach = np.inf
+    if min(radii, default=0) < 0 or max(radii, default=0) > reach:
         raise ValueError(
-            f"radii {tuple(radii)}: each wants from 0 to {neighbours.shape[1]} neighbours, as many as were "
-            "searched"
+            f"radii {tuple(radii)}: each must lie from 0 to {reach:g}, as far as neighbours were searched"
         )
     table = np.full((4, len(queries), len(radii)), np.nan)
     for row, query in enumerate(queries):
         known = neighbours[row] >= 0
         for column, radius in enumerate(radii):
-            near = neighbours[row, :radius][known[:radius]]
+            inside = known & (distances[row] <= radius)
+            near = neighbours[row, inside]
             if len(near):
-                table[0, row, column] = cosines[row, : len(near)].mean()
+                table[0, row, column] = cosines[row, inside].mean()
             within = captions.vectors[captions.of(np.concatenate([[query], near]).astype(np.int64))]
             table[1:, row, column] = _measure(images[row], within)
-    return Curve(np.array(radii), *table)
+    return Curve(np.array(radii, np.float64), *table)
 
 
 def _measure(image: NDArray[np.floating], captions: NDArray[np.floating]) -> tuple[float, float, float]:
     """Distance, spread and variance of the captions around one image."""
-    count = len(captions)
-    if not count:
+    if not len(captions):
         return np.nan, np.nan, np.nan
-    distance = float(geodesic(image, captions).mean())
-    variance = frechet_variance(captions)
-    if count < 2:
-        return distance, np.nan, variance
-    rows = np.asarray(captions, np.float64)
-    angles = np.arccos(np.clip(rows @ rows.T, -1.0, 1.0))
-    # The diagonal is each caption with itself: no pair.
-    spread = float((angles.sum() - np.trace(angles)) / (count * (count - 1)))
-    return distance, spread, variance
+    return float(geodesic(image, captions).mean()), mean_angle(captions), frechet_variance(captions)
 
 
 def bootstrap(
@@ -126,7 +125,7 @@ def bootstrap(
     Returns:
         Mean, lower and upper bound, each (r,); nan where no query has a value.
     """
-    rng, count = np.random.default_rng(seed), len(values)
+    rng, count = np.random.default_rng(seed % 2**64), len(values)
     there = np.isfinite(values)
     filled = np.where(there, values, 0.0)
     mean = _mean(filled, there, np.ones(count))

@@ -6,6 +6,8 @@ without direction (zero or not finite) has no distance, so it is refused: see `d
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,6 +15,8 @@ Vectors = NDArray[np.floating]
 
 #: Below this angle (radians) a tangent vector's direction is lost in float64's rounding.
 _SMALL = 1e-12
+#: Rows that are compared with all others at once.
+_ROWS = 1024
 
 
 def directions(vectors: Vectors) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -108,3 +112,24 @@ def frechet_mean(points: Vectors, tolerance: float = 1e-9, steps: int = 100) -> 
 def frechet_variance(points: Vectors) -> float:
     """The mean squared geodesic distance (radians squared) of unit rows (n, d) to their mean."""
     return float(np.mean(geodesic(points, frechet_mean(points)) ** 2))
+
+
+def mean_cosine(points: Vectors) -> float:
+    """The mean cosine of two different rows of (n, d) unit vectors; nan below two."""
+    return _mean_pair(points, lambda cosines: cosines)
+
+
+def mean_angle(points: Vectors) -> float:
+    """The mean geodesic distance, in radians, of two different rows of (n, d) unit vectors."""
+    return _mean_pair(points, lambda cosines: np.arccos(np.clip(cosines, -1.0, 1.0)))
+
+
+def _mean_pair(points: Vectors, measure: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> float:
+    """The mean over pairs of different rows, some rows at a time: the whole matrix need not fit."""
+    rows, total = np.asarray(points, np.float64), 0.0
+    count = len(rows)
+    for start in range(0, count, _ROWS):
+        values = measure(rows[start : start + _ROWS] @ rows.T)
+        # The diagonal is each row with itself: no pair.
+        total += float(values.sum() - np.trace(values, offset=start))
+    return total / (count * (count - 1)) if count > 1 else np.nan

@@ -1,5 +1,6 @@
 """The settings of a run: one frozen class per section of a recipe; unknown keys are refused."""
 
+from engine.recipe.analysis import Cluster, Polysemy, Sample
 from engine.recipe.embedding import Embed
 from engine.recipe.generators import Actors, Generator, OpenAI, Pool, Scripted, Vllm
 from engine.recipe.inputs import Images, Run
@@ -11,14 +12,17 @@ __all__ = [
     "Actors",
     "Associate",
     "Caption",
+    "Cluster",
     "Describe",
     "Embed",
     "Generator",
     "Images",
     "OpenAI",
+    "Polysemy",
     "Pool",
     "Recipe",
     "Run",
+    "Sample",
     "Sampling",
     "Scripted",
     "Stage",

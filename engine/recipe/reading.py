@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from engine.errors import RecipeError
+from engine.recipe.analysis import Cluster, Polysemy, Sample
 from engine.recipe.embedding import Embed
 from engine.recipe.generators import OpenAI, Scripted, Vllm
 from engine.recipe.inputs import Images, Run
@@ -101,6 +102,9 @@ _SECTIONS: Mapping[str, type[BaseModel]] = {
     "associate": Associate,
     "caption": Caption,
     "embed": Embed,
+    "cluster": Cluster,
+    "sample": Sample,
+    "polysemy": Polysemy,
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
+from engine.recipe.analysis import Cluster, Polysemy, Sample
 from engine.recipe.embedding import Embed
 from engine.recipe.generators import Generator
 from engine.recipe.inputs import Images, Run
@@ -21,6 +22,9 @@ class Recipe(Section):
     associate: Associate | None = None
     caption: Caption | None = None
     embed: Embed | None = None
+    cluster: Cluster | None = None
+    sample: Sample | None = None
+    polysemy: Polysemy | None = None
 
     @model_validator(mode="after")
     def _stages_stand_on_each_other(self) -> Recipe:
@@ -34,6 +38,28 @@ class Recipe(Section):
             raise ValueError("associate needs the section describe")
         if self.embed and "mined" in self.embed.texts and not self.caption:
             raise ValueError("embed.texts: mined captions need the section caption")
+        return self
+
+    @model_validator(mode="after")
+    def _jobs_have_vectors(self) -> Recipe:
+        known = self.embed.encoders if self.embed else ()
+        asked = {"cluster.encoder": self.cluster.encoder} if self.cluster else {}
+        if self.polysemy:
+            asked["polysemy.image_encoder"] = self.polysemy.image_encoder
+            asked["polysemy.text_encoder"] = self.polysemy.text_encoder
+            for text in self.polysemy.texts:
+                if self.embed and text not in self.embed.texts:
+                    raise ValueError(f"polysemy.texts: {text} captions are not among embed.texts")
+        for setting, encoder in asked.items():
+            if encoder not in known:
+                listed = ", ".join(known) or "none"
+                raise ValueError(
+                    f"{setting}: '{encoder}' is not one of embed.encoders ({listed}); add it there"
+                )
+        if self.sample and not self.cluster:
+            raise ValueError("sample needs the section cluster: it samples on its map")
+        if self.polysemy and self.polysemy.radius == "map" and not self.cluster:
+            raise ValueError("polysemy.radius: map needs the section cluster")
         return self
 
     def stages(self) -> list[tuple[str, Describe | Associate | Caption]]:

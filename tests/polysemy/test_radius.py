@@ -54,7 +54,7 @@ def test_images_without_captions_and_few_neighbours() -> None:
 
 def test_a_radius_beyond_the_search_is_refused() -> None:
     captions = Captions(np.empty((0, 2)), np.zeros(2, np.int64))
-    with pytest.raises(ValueError, match="as many as were searched"):
+    with pytest.raises(ValueError, match="as far as neighbours were searched"):
         radius_curve(
             np.array([0]), np.zeros((1, 3), np.int64), np.ones((1, 3)), np.ones((1, 2)), captions, (5,)
         )

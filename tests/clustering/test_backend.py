@@ -1,0 +1,60 @@
+"""Who computes a fit on this machine."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+import torch
+
+from engine.clustering import backend
+from engine.clustering.backend import choose, load
+from engine.errors import RecipeError
+
+_THERE = torch.cuda.is_available() and find_spec("cuml") is not None
+
+
+@pytest.mark.skipif(_THERE, reason="this machine has a GPU and cuML")
+def test_cuml_is_refused_where_it_cannot_run() -> None:
+    with pytest.raises(RecipeError) as refused:
+        choose("cuml")
+    message = str(refused.value)
+    assert message.startswith("cluster.backend: cuml needs ")
+    assert ("an NVIDIA GPU" in message) == (not torch.cuda.is_available())
+    assert ("the package cuML" in message) == (find_spec("cuml") is None)
+    assert "cluster.gpus" in message and "write cpu or auto" in message
+    assert choose("auto") == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("gpu", "package", "lacks"),
+    [
+        (True, True, None),
+        (True, False, "cuml needs the package cuML, which"),
+        (False, True, "cuml needs an NVIDIA GPU, which"),
+        (False, False, "cuml needs an NVIDIA GPU and the package cuML, which"),
+    ],
+)
+def test_what_is_chosen(monkeypatch: pytest.MonkeyPatch, gpu: bool, package: bool, lacks: str | None) -> None:
+    def spec(name: str) -> Any:
+        assert name == "cuml"
+        return object() if package else None
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(backend, "find_spec", spec)
+    assert choose("cpu") == "cpu"
+    assert choose("auto") == ("cpu" if lacks else "cuml")
+    if lacks is None:
+        assert choose("cuml") == "cuml"
+    else:
+        with pytest.raises(RecipeError, match=lacks):
+            choose("cuml")
+
+
+def test_the_processors_backend_loads_no_gpu_library() -> None:
+    import sys
+
+    made = load("cpu")
+    assert type(made).__name__ == "CpuBackend" and callable(made.layouts) and callable(made.clusters)
+    assert "cuml" not in sys.modules
