@@ -25,6 +25,8 @@ app = typer.Typer(
 RecipePath = Annotated[Path, typer.Argument(help="The recipe, a YAML file.", metavar="RECIPE")]
 RunUri = Annotated[str, typer.Argument(help="The run directory: a path or URI.", metavar="RUN")]
 Out = Annotated[str | None, typer.Option(help="Where the run writes; replaces run.out.")]
+Address = Annotated[str | None, typer.Option(help="A Ray cluster; by default RAY_ADDRESS, else local.")]
+Verbose = Annotated[bool, typer.Option(help="Show Ray's and the workers' logs.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="section.key=value; may be repeated.")]
 
 
@@ -51,12 +53,11 @@ def run(
     out: Out = None,
     settings: Settings = None,
     retry_failed: Annotated[bool, typer.Option(help="Compute error rows again.")] = False,
-    address: Annotated[
-        str | None, typer.Option(help="A Ray cluster; by default RAY_ADDRESS, else local.")
-    ] = None,
-    verbose: Annotated[bool, typer.Option(help="Show Ray's and the workers' logs.")] = False,
+    address: Address = None,
+    verbose: Verbose = False,
 ) -> None:
     """Run a recipe, or go on with it where it stopped: the same command does both."""
+    from engine.flow.analyse import analyse
     from engine.flow.mine import mine
     from jobs.show import summary_lines
 
@@ -64,7 +65,53 @@ def run(
     summary = mine(recipe, directory, address=address, retry_failed=retry_failed, verbose=verbose, say=_say)
     for line in summary_lines(summary, recipe, directory.root.uri):
         _say(line)
+    for line in analyse(recipe, directory, address=address, verbose=verbose, say=_say):
+        _say(line)
     raise typer.Exit(exit_status(summary, recipe.run.max_failed_share))
+
+
+@app.command()
+def cluster(
+    recipe_path: RecipePath,
+    out: Out = None,
+    settings: Settings = None,
+    address: Address = None,
+    verbose: Verbose = False,
+) -> None:
+    """Cluster the images of a run that has its vectors, and sample them: the sections cluster and sample."""
+    from jobs.analysis import analyse_part
+
+    for line in analyse_part("cluster", recipe_path, out, settings or [], address, verbose, _say):
+        _say(line)
+
+
+@app.command()
+def polysemy(
+    recipe_path: RecipePath,
+    out: Out = None,
+    settings: Settings = None,
+    address: Address = None,
+    verbose: Verbose = False,
+) -> None:
+    """Measure the polysemy of a run that has its vectors: the section polysemy, and cluster before it."""
+    from jobs.analysis import analyse_part
+
+    for line in analyse_part("polysemy", recipe_path, out, settings or [], address, verbose, _say):
+        _say(line)
+
+
+@app.command()
+def curves(
+    run_uris: Annotated[list[str], typer.Argument(help="Measured runs: paths or URIs.", metavar="RUN...")],
+    target: Annotated[Path, typer.Option("--to", help="The directory to write.")],
+) -> None:
+    """Draw the radius curves of several runs in one plot, with a table of each. Reads files only."""
+    from engine.polysemy.compare import compare_runs
+    from engine.rundir import RunDirectory
+    from engine.storage import locate
+
+    for line in compare_runs([RunDirectory.at(uri) for uri in run_uris], locate(target)):
+        _say(line)
 
 
 @app.command()
@@ -148,9 +195,9 @@ def main() -> None:
     sys.exit(guarded(app))
 
 
-def run_as_command() -> None:
-    """`python -m jobs.mine RECIPE ...` is `connote run RECIPE ...`."""
-    sys.argv.insert(1, "run")
+def run_as_command(name: str) -> None:
+    """`python -m jobs.mine RECIPE ...` is `connote run RECIPE ...`, and so on."""
+    sys.argv.insert(1, name)
     main()
 
 

@@ -39,4 +39,4 @@ def exit_status(summary: dict[str, Any], max_failed_share: float) -> int:
 if __name__ == "__main__":
     from jobs.command import run_as_command
 
-    run_as_command()
+    run_as_command("run")

@@ -32,8 +32,9 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def settings(scenes: Path) -> tuple[str, ...]:
-    return ("--set", f"images.uri={scenes}", "--set", "run.part_rows=8")
+def settings(scenes: Path, *without: str) -> tuple[str, ...]:
+    left_out = [word for name in without for word in ("--set", f"{name}=null")]
+    return ("--set", f"images.uri={scenes}", "--set", "run.part_rows=8", *left_out)
 
 
 def rows(out: Path, stage: str) -> list[dict[str, object]]:
@@ -55,7 +56,8 @@ def test_scenes_to_captions_with_the_engine_killed_on_the_way(
     scenes: Path, undisturbed: Path, tmp_path: Path, committed: int
 ) -> None:
     out = tmp_path / "out"
-    process = runs.start(RECIPE, out, *settings(scenes))
+    # What is measured on the vectors is killed in tests of its own.
+    process = runs.start(RECIPE, out, *settings(scenes, "cluster", "sample", "polysemy"))
     victims: list[psutil.Process] = []
 
     def engine_at_work() -> bool:
@@ -86,6 +88,20 @@ def test_scenes_to_captions_with_the_engine_killed_on_the_way(
     assert len(good) >= 0.9 * len(captions)
     assert all(contains(c["caption"], c["association"]) and len(c["caption"].split()) < 10 for c in good)
     assert {c["level"] for c in good} == set(LEVELS)
+
+
+def test_the_run_ends_with_its_map_and_curves(undisturbed: Path) -> None:
+    for pattern in ("clusters/*/map.png", "polysemy/*/curve.png"):
+        (picture,) = undisturbed.glob(pattern)
+        assert picture.read_bytes().startswith(b"\x89PNG")
+    (page,) = undisturbed.glob("clusters/*/map.html")
+    assert page.read_text().count("data:image/jpeg") == SCENES
+    (curve,) = undisturbed.glob("polysemy/*/curve.parquet")
+    rows = pq.read_table(curve).to_pylist()
+    assert {row["captions"] for row in rows} == {"original", "mined"}
+    # What the embedded CLIP was not taught lies farther from the image than what it was.
+    near, far = (next(row for row in rows if row["captions"] == kind) for kind in ("original", "mined"))
+    assert near["caption_distance"] < far["caption_distance"]
 
 
 def test_the_run_is_shown(undisturbed: Path) -> None:

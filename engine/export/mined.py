@@ -54,8 +54,8 @@ class MinedRun:
             yield from batch.to_pylist()
 
 
-def open_run(directory: RunDirectory) -> MinedRun:
-    """Open a run that has at least its plan.
+def open_run(directory: RunDirectory, recipe: Recipe | None = None) -> MinedRun:
+    """Open a run that has at least its plan, as its own recipe sees it or another.
 
     Its tables are found without its models too: where fingerprints cannot be computed, or are
     others than on the machine that mined (a hub cache is missing), the summary's are used.
@@ -64,7 +64,7 @@ def open_run(directory: RunDirectory) -> MinedRun:
         StorageError: this is no run directory, or it got no further than its catalog.
         RecipeError: a model or prompt is not there, and no session has ended to tell its tables.
     """
-    recipe = directory.read_recipe()
+    recipe = recipe or directory.read_recipe()
     plan = directory.read_plan()
     if plan is None:
         raise StorageError(f"{directory.root.uri}: the run has no plan yet; finish `connote run` first")

@@ -11,26 +11,44 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import ray
 
 from engine.errors import RecipeError
-from engine.flow.pools import Pool
-from engine.flow.reading import READ_CPUS
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """What one pool of workers reserves: `actors` of them at least, each so many CPUs and GPUs."""
+
+    name: str
+    actors: int
+    cpus: float
+    gpus: float
 
 
 @contextmanager
-def cluster(address: str | None, pools: Sequence[Pool], verbose: bool) -> Iterator[None]:
+def cluster(
+    address: str | None, pools: Sequence[Reservation], verbose: bool, beside: float = 0
+) -> Iterator[None]:
     """Connect to the cluster at `address` (or RAY_ADDRESS), else start one on this machine.
 
     A local Ray is told of as many CPUs as the pools reserve: on a laptop reservations are
     bookkeeping, and a run that waits for a third core for ever helps nobody.
 
+    Args:
+        address: of the cluster.
+        pools: what is reserved at the same time.
+        verbose: show Ray's and the workers' logs.
+        beside: CPUs that tasks beside the pools reserve.
+
     Raises:
         RecipeError: the cluster does not answer or is too small for the pools.
     """
-    cpus, gpus = reserved(pools)
+    cpus = sum(pool.cpus * pool.actors for pool in pools) + beside
+    gpus = sum(pool.gpus * pool.actors for pool in pools)
     # Ray's own defaults phone home and hold back worker logs' duplicates; neither is wanted here.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     address = address or os.environ.get("RAY_ADDRESS")
@@ -43,13 +61,6 @@ def cluster(address: str | None, pools: Sequence[Pool], verbose: bool) -> Iterat
     finally:
         if joined:
             ray.shutdown()
-
-
-def reserved(pools: Sequence[Pool]) -> tuple[float, float]:
-    """The CPUs and GPUs that the pools and one reading task reserve at least."""
-    cpus = sum(pool.settings.cpus * pool.settings.actors.min for pool in pools)
-    gpus = sum(getattr(pool.settings, "gpus", 0) * pool.settings.actors.min for pool in pools)
-    return cpus + READ_CPUS, gpus
 
 
 def set_node_defaults(cpus: int) -> None:
@@ -135,19 +146,19 @@ def _quiet() -> Iterator[None]:
             os.close(terminal)
 
 
-def _check(cpus: float, gpus: float, pools: Sequence[Pool]) -> None:
+def _check(cpus: float, gpus: float, pools: Sequence[Reservation]) -> None:
     there = ray.cluster_resources()
     for what, wanted, has in (("CPU", cpus, there.get("CPU", 0)), ("GPU", gpus, there.get("GPU", 0))):
         if wanted > has:
             raise RecipeError(
-                f"the pools ({', '.join(pool.engine for pool in pools)}) reserve {wanted:g} {what}s, the "
+                f"the pools ({', '.join(pool.name for pool in pools)}) reserve {wanted:g} {what}s, the "
                 f"cluster has {has:g}; lower `actors`, `cpus` or `gpus` of one, or add nodes"
             )
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     for pool in pools:
-        one = {"CPU": pool.settings.cpus, "GPU": getattr(pool.settings, "gpus", 0)}
+        one = {"CPU": pool.cpus, "GPU": pool.gpus}
         if not any(all(node.get(what, 0) >= amount for what, amount in one.items()) for node in nodes):
             raise RecipeError(
-                f"{pool.engine}: an actor reserves {one['CPU']:g} CPUs and {one['GPU']:g} GPUs"
+                f"{pool.name}: an actor reserves {one['CPU']:g} CPUs and {one['GPU']:g} GPUs"
                 ", and no node of the cluster has both; lower `cpus` or `gpus`, or add a larger node"
             )

@@ -13,6 +13,7 @@ from engine.flow.cluster import cluster
 from engine.flow.pipeline import stream
 from engine.flow.pools import plan_pools
 from engine.flow.progress import Progress
+from engine.flow.reading import READ_CPUS
 from engine.flow.report import Session
 from engine.recipe import Recipe
 from engine.rundir import RunDirectory
@@ -58,7 +59,8 @@ def mine(
         def start() -> None:
             if not started:
                 started.append(True)
-                stack.enter_context(cluster(address, pools, verbose))
+                reserved = [pool.reservation for pool in pools]
+                stack.enter_context(cluster(address, reserved, verbose, beside=READ_CPUS))
 
         plan = refresh_catalog(recipe, run, start, say, retry_failed)
         if len(work_left(run, plan, stages, retry_failed)):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from engine.errors import EngineDied, RecipeError, StorageError
+from engine.flow.cluster import Reservation
 from engine.flow.deaths import MAX_CONVICTED, MAX_DEATHS, PROBE, Case, slices
 from engine.flow.parcel import pack, unpack
 from engine.flow.report import PartReport, StageReport
@@ -53,6 +54,12 @@ class Pool:
     def engine(self) -> str:
         """What its stages compute with, by its place in the recipe."""
         return self.stages[0].engine
+
+    @property
+    def reservation(self) -> Reservation:
+        """What its actors reserve."""
+        gpus = getattr(self.settings, "gpus", 0)
+        return Reservation(self.engine, self.settings.actors.min, self.settings.cpus, gpus)
 
 
 def plan_pools(recipe: Recipe, run: RunDirectory, stages: Sequence[Stage], retry_failed: bool) -> list[Pool]:

@@ -124,7 +124,11 @@ def test_a_run_on_a_server(server: str, tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-m", "engine.terrarium.write", str(scenes), "--scenes", "16"], check=True
     )
-    recipe = yaml.safe_load(Path("jobs/recipes/terrarium.yaml").read_text())
+    whole = yaml.safe_load(Path("jobs/recipes/terrarium.yaml").read_text())
+    # Sixteen scenes are too few for the sections that measure them.
+    recipe = {
+        name: whole[name] for name in ("images", "run", "generators", "describe", "associate", "caption")
+    }
     remote = {"backend": "openai", "model": "terrarium", "base_url": server, "cpus": 0.5}
     recipe["generators"] = dict.fromkeys(recipe["generators"], remote)
     recipe["images"] = {"source": "webdataset", "uri": str(scenes)}

@@ -1,0 +1,121 @@
+"""What follows the streaming pass: cluster, sample, polysemy, on one Ray, each where it stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from engine.clustering.tables import Clustering
+from engine.errors import RecipeError
+from engine.export.mined import open_run
+from engine.flow.cluster import Reservation, cluster
+from engine.flow.clustering import cluster_images
+from engine.flow.pictures import draw_clusters, draw_curve, draw_map
+from engine.flow.polysemy import measure_polysemy
+from engine.flow.spread import call, each, results, slices
+from engine.polysemy.sampling import farthest_points
+from engine.recipe import Recipe
+from engine.rundir import RunDirectory
+from engine.storage import Location
+
+_SLICE_PARTS = 16
+#: One row per chosen image, in the order of choice; `distance` to the nearest chosen before it.
+SAMPLE = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("distance", pa.float64()),
+    ]
+)
+
+
+def analyse(
+    recipe: Recipe,
+    run: RunDirectory,
+    *,
+    address: str | None = None,
+    verbose: bool = False,
+    say: Callable[[str], None] = print,
+) -> list[str]:
+    """Run the sections `cluster`, `sample` and `polysemy` of a recipe over a run's vectors.
+
+    Returns:
+        Lines that say where the results lie; none where the recipe has no such section.
+
+    Raises:
+        RecipeError: vectors are missing or too few, or a setting cannot be met here.
+        StorageError: the run directory fails; what is committed is kept.
+    """
+    plan = (run.read_plan() or pa.table({})).to_pylist()
+    rows = sum(row["rows"] for row in plan)
+    if recipe.sample and 0 < rows < recipe.sample.count:
+        raise RecipeError(
+            f"sample.count is {recipe.sample.count:,}, and the run has {rows:,} images; lower it"
+        )
+    # They work one after the other: what the cluster must carry is the largest of them.
+    reserved = [
+        Reservation(name, getattr(job, "actors", 1), job.cpus, job.gpus)
+        for name, job in (("cluster", recipe.cluster), ("polysemy", recipe.polysemy))
+        if job is not None
+    ]
+    reserved = sorted(reserved, key=lambda each: (each.actors * each.gpus, each.actors * each.cpus))[-1:]
+    lines: list[str] = []
+    with ExitStack() as stack:
+        started: list[bool] = []
+
+        def start_ray() -> None:
+            if not started:
+                started.append(True)
+                stack.enter_context(cluster(address, reserved, verbose))
+
+        def once(result: Location, by: str, function: Callable[..., None], *arguments: Any) -> None:
+            """Have a task make a file that is not there yet, or was made by something else."""
+            note = Location(f"{result.uri}.by")
+            if not result.exists() or not note.exists() or note.read_text() != by:
+                start_ray()
+                call(function, *arguments)
+                note.write_bytes(by.encode())
+
+        place = None
+        if recipe.cluster:
+            place = cluster_images(recipe, run, start_ray, say)
+            mined, told_by = open_run(run, recipe), str(place.noted()["told_by"])
+            once(place.directory / "map.html", told_by, draw_map, mined, place, plan)
+            lines += [
+                f"clusters   {place.clusters.uri}",
+                f"map        {place.directory.uri}/map.html, map.png",
+            ]
+        if recipe.sample and place:
+            chosen = place.directory / f"sample-{recipe.sample.count}.parquet"
+            once(chosen, place.fingerprint, _sample, place, recipe.sample.count, plan, chosen)
+            lines.append(f"sample     {chosen.uri}")
+        if recipe.polysemy:
+            measured = measure_polysemy(recipe, run, place, start_ray, say)
+            once(measured.directory / "curve.md", "", draw_curve, run, measured, recipe.polysemy)
+            lines.append(f"polysemy   {measured.directory.uri}/curve.md, curve.png")
+            if place:
+                page = measured.directory / "clusters.html"
+                once(page, f"{told_by} {recipe.polysemy.show}", draw_clusters, mined, measured, place, plan)
+                lines.append(f"           {page.uri}: the most polysemous clusters")
+    return lines
+
+
+def _sample(place: Clustering, count: int, plan: Sequence[Mapping[str, Any]], target: Location) -> None:
+    """Farthest-point sampling over the map (METHODS B7), as a table of ids in order of choice."""
+    parts = slices([row["part"] for row in plan], _SLICE_PARTS)
+    table = pa.concat_tables(results(each(parts, _places, place))).combine_chunks()
+    if count > len(table):
+        raise RecipeError(f"sample.count is {count:,}, and {len(table):,} images have a place; lower it")
+    points = np.stack([table["x"].to_numpy(), table["y"].to_numpy()], axis=1)
+    chosen = farthest_points(points, count)
+    ids = table.select(["id", "key"]).take(chosen.rows)
+    distances = pa.array(np.where(np.isfinite(chosen.distances), chosen.distances, np.nan), from_pandas=True)
+    target.write_table(ids.append_column("distance", distances).cast(SAMPLE))
+
+
+def _places(parts: Sequence[str], place: Clustering) -> pa.Table:
+    return pa.concat_tables(place.read(part, ("id", "key", "x", "y")).drop_null() for part in parts)

@@ -1,0 +1,224 @@
+"""The clustering job on Ray: draw a sample, fit it, place the rest, sum up, draw the map.
+
+Vectors travel between the tables, tasks and workers; the driver sees counts.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+
+from engine.clustering.backend import choose
+from engine.clustering.drawing import bar, drawn, lots
+from engine.clustering.fitted import Fit, Placer, check_rows, fit, read_about
+from engine.clustering.fold import COLUMNS, Sums
+from engine.clustering.tables import Clustering
+from engine.embeddings import VectorTables, check_complete, vector_tables
+from engine.errors import StorageError
+from engine.export.mined import MinedRun, SampleReader, open_run
+from engine.flow.progress import Progress
+from engine.flow.spread import call, each, results, slices, spread, start
+from engine.recipe import Cluster, Recipe
+from engine.rundir import RunDirectory
+from engine.storage import digest_of, digest_settings
+
+#: Readers draw more rows than are wanted, since some have no vector: a share of them, and a few.
+_SPARE, _MORE = 1.1, 200
+#: Parts whose rows one task reads, and sums that one task joins.
+_SLICE_PARTS, _FAN_IN = 16, 16
+
+
+def cluster_images(
+    recipe: Recipe, run: RunDirectory, start_ray: Callable[[], None], say: Callable[[str], None]
+) -> Clustering:
+    """Cluster the images of a run, going on where an earlier one stopped.
+
+    Args:
+        recipe: with the section `cluster`.
+        run: whose images; all must have their vectors.
+        start_ray: called before something is computed.
+        say: takes the messages for the user.
+
+    Raises:
+        RecipeError: there are no vectors, too few, or no such backend; nothing is written then.
+        StorageError: the run directory fails; finished parts are kept.
+    """
+    settings = recipe.cluster
+    assert settings is not None
+    vectors = vector_tables(recipe, run, settings.encoder, "images", "cluster.encoder")
+    plan = check_complete([vectors], run.read_plan())
+    place = Clustering.of(run, recipe, vectors, plan)
+    rows = sum(plan["rows"].to_pylist())
+    check_rows(min(rows, settings.fit_rows), settings)
+    mined = open_run(run, recipe)
+    done, told_by = place.tables.done(), _told_by(recipe, mined)
+    todo = [part for part in plan["part"].to_pylist() if part not in done]
+    if not todo and place.noted().get("told_by") == told_by:
+        return place
+    start_ray()
+    if not (place.fit / "fit.json").exists():
+        say(f"clustering {min(rows, settings.fit_rows):,} of {rows:,} images; libraries compile for a minute")
+        about = _fit(plan, vectors, place, recipe, rows)
+        say(f"{about['clusters']:,} clusters by {about['backend']} ({about['mode']})")
+    if todo:
+        _place(todo, vectors, place, settings, rows)
+    result = _sum_up(plan, mined, place, recipe, told_by)
+    if result["excluded"]:
+        count = sum(result["excluded"].values())
+        say(f"           {count:,} images have no vector and no place: {_listed(result)}")
+    return place
+
+
+def _told_by(recipe: Recipe, mined: MinedRun) -> str:
+    """A digest of what decides how the clusters are told of: settings, and the captions there are."""
+    assert recipe.cluster is not None
+    settings = recipe.cluster.model_dump(include={"captions", "terms", "exemplars", "map_points"})
+    captions: list[str] = []
+    if "caption" in mined.fingerprints:
+        tables = mined.tables("caption")
+        captions = [mined.fingerprints["caption"], *sorted(tables.done()), *sorted(tables.failed())]
+    return digest_settings({**settings, "caption": digest_of(*captions), "seed": recipe.run.seed})
+
+
+def _fit(
+    plan: pa.Table, vectors: VectorTables, place: Clustering, recipe: Recipe, rows: int
+) -> dict[str, Any]:
+    settings, seed = recipe.cluster, recipe.run.seed
+    assert settings is not None
+    parts = slices(plan["part"].to_pylist(), _SLICE_PARTS)
+    share = min(1.0, (settings.fit_rows * _SPARE + _MORE) / max(rows, 1))
+    while True:
+        drawings = each(parts, _draw, vectors, seed, share)
+        found = sum(results(each(drawings, _count)))
+        if found >= settings.fit_rows or share == 1:
+            break
+        share = min(1.0, 2 * share)  # many have no vector
+    made: dict[str, Any] = call(
+        _fit_and_save, drawings, place, settings, seed, cpus=settings.cpus, gpus=settings.gpus
+    )
+    return made
+
+
+def _count(drawing: tuple[Any, Any]) -> int:
+    return len(drawing[0])
+
+
+def _draw(parts: Sequence[str], vectors: VectorTables, seed: int, share: float) -> tuple[Any, Any]:
+    """The numbers and vectors of the drawn images of some parts."""
+    numbers, rows, limit = [], [], bar(share)
+    for part in parts:
+        images = vectors.images(part)
+        chosen = images.good & (lots(images.numbers, seed) <= limit)
+        numbers.append(images.numbers[chosen])
+        rows.append(images.vectors[chosen])
+    return np.concatenate(numbers), np.concatenate(rows)
+
+
+def _fit_and_save(drawings: list[Any], place: Clustering, settings: Cluster, seed: int) -> dict[str, Any]:
+    backend = choose(settings.backend)
+    pieces = [ray.get(reference) for reference in drawings]
+    numbers = np.concatenate([numbers for numbers, _ in pieces])
+    chosen = drawn(numbers, seed, settings.fit_rows)
+    vectors = np.concatenate([vectors for _, vectors in pieces])[chosen]
+    made = fit(numbers[chosen], vectors, settings, backend, seed)
+    made.save(place.fit)
+    return made.about
+
+
+class _PlaceWorker:
+    """Places the images of a part among those of the fit, and commits its table.
+
+    Args:
+        made: a list of one reference to the fit, which is fetched with the first part.
+    """
+
+    def __init__(self, made: list[Any], vectors: VectorTables, place: Clustering, settings: Cluster) -> None:
+        self._made, self._settings = made, settings
+        self._vectors, self._place = vectors, place
+        self._placer: Placer | None = None
+
+    def work(self, part: str) -> int:
+        """How many images the part has."""
+        if self._placer is None:
+            self._placer = Placer(ray.get(self._made[0]), self._settings)
+        images = self._vectors.images(part)
+        placed, fitted = self._placer.place(images.numbers[images.good], images.vectors[images.good])
+        self._place.commit(part, images, placed, fitted)
+        return len(images.ids)
+
+
+def _read_fit(place: Clustering) -> Fit:
+    if (made := Fit.read(place.fit)) is None:
+        raise StorageError(f"{place.fit.uri}: the fit is gone; delete {place.directory.uri} and run again")
+    return made
+
+
+def _place(
+    parts: Sequence[str], vectors: VectorTables, place: Clustering, settings: Cluster, rows: int
+) -> None:
+    made, progress = start(_read_fit, place), Progress("placing", rows)
+    arguments = ([made], vectors, place, settings)
+    for count in spread(parts, _PlaceWorker, arguments, settings.actors, settings.cpus, settings.gpus):
+        progress.add(count)
+    progress.close()
+
+
+def _sum_up(
+    plan: pa.Table, mined: MinedRun, place: Clustering, recipe: Recipe, told_by: str
+) -> dict[str, Any]:
+    settings = recipe.cluster
+    assert settings is not None
+    bare = replace(mined, plan=plan.slice(0, 0))  # tasks need none of its 400,000 rows
+    sums = each(slices(plan.to_pylist(), _SLICE_PARTS), _sum_slice, bare, place, settings, recipe.run.seed)
+    while len(sums) > 1:
+        sums = each(slices(sums, _FAN_IN), _join, settings)
+    result: dict[str, Any] = call(_write_clusters, sums[0], place, settings, told_by)
+    return result
+
+
+def _sum_slice(
+    parts: Sequence[Mapping[str, Any]], mined: MinedRun, place: Clustering, settings: Cluster, seed: int
+) -> Sums:
+    reader, sums = SampleReader(mined), Sums()
+    for row in parts:
+        samples = reader.part(row)
+        captions = [texts_of(sample, settings.captions) for sample in samples]
+        sums.add(place.read(row["part"], COLUMNS), captions, settings, seed)
+    return sums
+
+
+def _join(sums: Sequence[Any], settings: Cluster) -> Sums:
+    total = Sums()
+    for reference in sums:
+        total.join(ray.get(reference), settings)
+    return total
+
+
+def _write_clusters(total: Sums, place: Clustering, settings: Cluster, told_by: str) -> dict[str, Any]:
+    about = read_about(place.fit) or {}
+    place.clusters.write_table(total.table(about.pop("persistence"), settings))
+    result = {
+        **about,
+        "told_by": told_by,
+        "images": total.rows.total(),
+        "noise": total.rows.get(-1, 0),
+        "excluded": dict(total.excluded.most_common(100)),
+    }
+    place.note(result)
+    return result
+
+
+def texts_of(sample: Any, which: str) -> list[str]:
+    """The captions of a sample: original, mined, or both."""
+    mined = [item["caption"] for item in sample.creative_captions or ()]
+    return [*(sample.captions if which != "mined" else ()), *(mined if which != "original" else ())]
+
+
+def _listed(result: Mapping[str, Any]) -> str:
+    return ", ".join(f"{count:,} x {reason}" for reason, count in Counter(result["excluded"]).most_common(3))

@@ -1,0 +1,34 @@
+"""The jobs that read a run's vectors, one by one: `connote cluster`, `connote polysemy`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from engine.errors import RecipeError
+from jobs.mine import prepare
+
+
+def analyse_part(
+    job: Literal["cluster", "polysemy"],
+    path: Path,
+    out: str | None,
+    settings: list[str],
+    address: str | None,
+    verbose: bool,
+    say: Callable[[str], None],
+) -> list[str]:
+    """Run one job over a run directory; returns lines that say where its results lie.
+
+    Raises:
+        RecipeError: the recipe is wrong or has no such section, or the run has no vectors.
+    """
+    from engine.flow.analyse import analyse
+
+    recipe, directory = prepare(path, out, settings)
+    if getattr(recipe, job) is None:
+        raise RecipeError(f"{path}: it has no section {job}; docs/recipe.md lists its settings")
+    if job == "cluster":
+        recipe = recipe.model_copy(update={"polysemy": None})
+    return analyse(recipe, directory, address=address, verbose=verbose, say=say)

@@ -1,0 +1,135 @@
+"""Work spread over a real Ray: workers that die, errors for the user, exact neighbours in any cut."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import ray
+
+from engine.embeddings import VectorTables
+from engine.errors import RecipeError, StorageError
+from engine.flow.cluster import Reservation, cluster
+from engine.flow.neighbours import nearest_images
+from engine.flow.polysemy import without_itself
+from engine.flow.spread import call, each, results, slices, spread
+from engine.neighbours import nearest
+from engine.schema import images_schema
+from engine.storage import StageTables, locate
+
+pytestmark = [pytest.mark.ray]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def on_ray() -> Iterator[None]:
+    with cluster(None, [Reservation("test", 2, 1, 0)], verbose=False):
+        yield
+
+
+class Squares:
+    def __init__(self, died: Path, offset: int) -> None:
+        self.died, self.offset = died, offset
+
+    def work(self, item: int) -> int:
+        if item == 7 and not self.died.exists():
+            self.died.write_text("")
+            os._exit(1)
+        if item == 17:
+            os._exit(1)
+        if item == 13:
+            raise RecipeError("squares.item: 13 is refused")
+        return item * item + self.offset
+
+
+def test_a_worker_that_dies_is_replaced_and_nothing_is_lost(tmp_path: Path) -> None:
+    arguments = (tmp_path / "died", ray.put(3))
+    found = sorted(spread(list(range(12)), Squares, arguments, actors=2, cpus=1))
+    assert found == sorted(n * n + 3 for n in range(12))
+    assert (tmp_path / "died").exists()
+
+
+def test_what_a_worker_refuses_reaches_the_user(tmp_path: Path) -> None:
+    (tmp_path / "died").write_text("")
+    with pytest.raises(RecipeError, match=r"^squares.item: 13 is refused$"):
+        list(spread(list(range(20)), Squares, (tmp_path / "died", 0), actors=2, cpus=1))
+
+
+def test_an_item_that_kills_every_worker_stops_the_job(tmp_path: Path) -> None:
+    (tmp_path / "died").write_text("")
+    with pytest.raises(StorageError, match=r"^17: workers died of it 3 times"):
+        list(spread([1, 17, 2], Squares, (tmp_path / "died", 0), actors=1, cpus=1))
+
+
+def test_tasks_give_references_in_order() -> None:
+    found = results(each(range(40), _double, 1, cpus=0.5))
+    assert found == [2 * n + 1 for n in range(40)]
+    assert call(_double, 4, 1) == 9
+    assert list(spread([], Squares, (), actors=2, cpus=1)) == []
+
+
+def _double(item: int, more: int) -> int:
+    return 2 * item + more
+
+
+def test_slices_are_few_and_lose_nothing() -> None:
+    for count, at_least in ((0, 3), (1, 3), (10, 3), (100_000, 16)):
+        cut = slices(range(count), at_least)
+        assert [item for some in cut for item in some] == list(range(count))
+        assert len(cut) <= 512 and all(len(some) >= at_least for some in cut[:-1])
+
+
+def _store(
+    root: Path, ids: np.ndarray, vectors: np.ndarray, sizes: list[int]
+) -> tuple[VectorTables, list[str]]:
+    """Vectors in parts of these sizes; the vector of every 17th image is missing."""
+    schema = images_schema(pa.float32(), vectors.shape[1], 1)
+    tables = VectorTables("test", "images", vectors.shape[1], schema, StageTables(locate(root)), "f")
+    parts, start = [], 0
+    for number, size in enumerate(sizes):
+        rows: list[dict[str, Any]] = []
+        for at in range(start, start + size):
+            bad = at % 17 == 5
+            row = {"id": f"{ids[at]:016x}", "key": str(at), "error": "broken" if bad else None}
+            rows.append({**row, "vector": None if bad else vectors[at]})
+        parts.append(f"part-{number:06d}")
+        tables.tables.commit(parts[-1], pa.Table.from_pylist(rows, schema=schema))
+        start += size
+    return tables, parts
+
+
+def test_neighbours_are_those_of_one_search_however_the_data_are_cut(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(600, 12)).astype(np.float32)
+    vectors[300:330] = vectors[0]  # ties, in many parts
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    # Half of them above 2^63, which no signed integer holds.
+    ids = np.unique(rng.integers(2**64, size=600, dtype=np.uint64))
+    rng.shuffle(ids)
+    good = np.arange(600) % 17 != 5
+    order = np.argsort(ids[good])
+    gallery, numbers = vectors[good][order], ids[good][order]
+    queries = vectors[:40]
+    expected = nearest(queries, gallery, 25)
+    for name, sizes in (("few", [600]), ("many", [7] * 85 + [5]), ("uneven", [1, 399, 200])):
+        tables, parts = _store(tmp_path / name, ids, vectors, sizes)
+        found = nearest_images(ray.put(queries), 25, tables, parts)
+        assert (found.rows == numbers[expected.rows]).all()
+        np.testing.assert_array_equal(found.scores, expected.scores)
+    # Brute force in NumPy says the same.
+    exact = np.float64(queries) @ np.float64(gallery).T
+    np.testing.assert_allclose(found.scores, -np.sort(-exact, axis=1)[:, :25], atol=1e-12)
+
+
+def test_more_neighbours_than_there_are_images(tmp_path: Path) -> None:
+    vectors = np.eye(4, dtype=np.float32)
+    tables, parts = _store(tmp_path, np.arange(4, dtype=np.uint64), vectors, [2, 2])
+    found = nearest_images(ray.put(vectors[:1]), 6, tables, parts)
+    assert found.rows[0, :4].tolist() == [0, 1, 2, 3]
+    assert np.isneginf(found.scores[0, 4:]).all() and (found.rows[0, 4:] == 2**64 - 1).all()
+    near, _ = without_itself(np.array([0], np.uint64), found.rows, found.scores)
+    assert near.tolist() == [[1, 2, 3, 2**64 - 1, 2**64 - 1]]

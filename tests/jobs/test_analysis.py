@@ -1,0 +1,83 @@
+"""The commands that read vectors: what they refuse, and curves of several runs in one plot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from engine.polysemy.radius import Curve
+from engine.polysemy.tables import Measurement, curve_rows
+from engine.rundir import RunDirectory
+from jobs.command import app, guarded
+
+RECIPE = """
+images: {source: folder, uri: IMAGES}
+embed: {encoders: ["open_clip:terrarium"], texts: [original]}
+cluster: {encoder: "open_clip:terrarium"}
+"""
+
+
+def connote(capfd: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    """The status and the output of a command."""
+    status = guarded(lambda: app(list(arguments), standalone_mode=False))
+    captured = capfd.readouterr()
+    return status, captured.out + captured.err
+
+
+def measured(root: Path, level: float, fingerprint: str = "a", finished: float = 1.0) -> None:
+    """A run whose polysemy was measured."""
+    run = RunDirectory.at(str(root))
+    radii = np.array([0.0, 1.0, 5.0])
+    values = np.random.default_rng(0).normal(level, 0.01, (20, 3))
+    place = Measurement.of(run, {"test": fingerprint})
+    place.curve.write_table(curve_rows([("original", Curve(radii, values, values, values, values))], 0))
+    place.finish({"radius": "neighbours", "finished": finished})
+
+
+def test_a_job_without_vectors_says_which_command_makes_them(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(RECIPE.replace("IMAGES", str(tmp_path)))
+    status, text = connote(capfd, "cluster", str(recipe), "--out", str(tmp_path / "out"))
+    assert status == 2
+    assert "there are no vectors yet; `connote run RECIPE` makes them" in text
+    assert not (tmp_path / "out").exists(), "nothing half-written"
+
+
+def test_a_recipe_without_the_section(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(RECIPE)
+    status, text = connote(capfd, "polysemy", str(recipe), "--out", str(tmp_path / "out"))
+    assert status == 2 and "it has no section polysemy" in text
+
+
+def test_curves_of_several_runs(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    measured(tmp_path / "coco" / "run", 0.5)
+    measured(tmp_path / "cc12m" / "run", 0.7)
+    arguments = [str(tmp_path / name / "run") for name in ("coco", "cc12m")]
+    status, text = connote(capfd, "curves", *arguments, "--to", str(tmp_path / "plot"))
+    assert status == 0, text
+    table = (tmp_path / "plot" / "curves.md").read_text()
+    assert "coco/run, original captions" in table and "cc12m/run, original captions" in table
+    with Image.open(tmp_path / "plot" / "curves.png") as picture:
+        assert len(picture.convert("RGB").getcolors(1 << 24) or ()) > 10
+
+
+def test_the_newest_measurement_counts(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    measured(tmp_path / "run", 0.9, "new", finished=2000.0)
+    measured(tmp_path / "run", 0.5, "old", finished=1000.0)
+    new = Measurement.of(RunDirectory.at(str(tmp_path / "run")), {"test": "new"}).fingerprint
+    status, text = connote(capfd, "curves", str(tmp_path / "run"), "--to", str(tmp_path / "plot"))
+    assert status == 0 and new in text
+    assert "0.9" in (tmp_path / "plot" / "curves.md").read_text()
+
+
+def test_a_run_that_was_not_measured(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    status, text = connote(capfd, "curves", str(tmp_path / "run"), "--to", str(tmp_path / "plot"))
+    assert status == 3
+    assert "no polysemy has been measured there" in text and "connote polysemy RECIPE" in text
+    assert not (tmp_path / "plot").exists()
