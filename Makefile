@@ -23,7 +23,7 @@ $(READY): $(REQUIREMENTS) pyproject.toml
 	@touch $@
 
 demo: $(READY)
-	@$(BIN)/python -m engine.terrarium.write $(DEMO)/images --scenes 48 --shard-rows 16 --seed 7
+	@$(BIN)/python -m engine.terrarium.write $(DEMO)/images --scenes 480 --shard-rows 80 --seed 7 --families
 	@$(BIN)/connote run jobs/recipes/terrarium.yaml --out $(DEMO)/run --set images.uri=$(DEMO)/images
 	@$(BIN)/connote show $(DEMO)/run --images 3
 

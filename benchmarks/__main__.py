@@ -17,6 +17,9 @@ NAMES = (
     "ray_data_llm",
     "prefix_sharing",
     "scaling",
+    "knn_speed",
+    "cluster_speed",
+    "embed_speed",
     "terrarium_quality",
 )
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"

@@ -1,0 +1,209 @@
+"""Image vectors through the engine, over the best plain loop around the same model.
+
+A ViT-B-32 of open_clip with random weights and a folder of JPEGs of 640 x 480; batches of 64 and the
+same numbers of threads on all sides. The engine reads, decodes, computes and commits Parquet; the loop
+(`benchmarks/embed_speed_loop.py`) keeps its vectors in memory. It decodes ahead by threads or by worker
+processes, whichever is faster, and reduces JPEGs in their decoder as the engine does; its rate without
+that is printed, too. Start-up is left out, and so are the first and the last four batches, when less
+is in flight.
+
+A second peer is clip-retrieval's inference, which needs an environment of its own: CONNOTE_CLIP_RETRIEVAL
+names the Python of one made by `uv pip install clip-retrieval==2.45.0 "setuptools<81" torch==2.13.0
+torchvision==0.28.0`; without it that peer is left out. `--images DIRECTORY` takes photographs instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.outcome import Outcome, median
+
+BATCH, THREADS, IN_FLIGHT = 64, 2, 2
+#: Batches at either end that do not count: as many as the side that reads furthest ahead has in hand.
+EDGE = 4
+PEER = Path(__file__).with_name("embed_speed_peer.py")
+LOOPS = {
+    "threads": ("threads", "reduced"),
+    "workers": ("workers", "reduced"),
+    "threads, all of each JPEG": ("threads", "full"),
+}
+
+
+def run(quick: bool, images: Path | None) -> list[Outcome]:
+    """Images/s of the engine, against a plain loop and clip-retrieval."""
+    rounds, count = (1, 768) if quick else (3, 1536)
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        write_model(root / "model")
+        if images is None:
+            images = root / "images"
+            write_images(images, count)
+        rates: dict[str, list[float]] = {}
+        for index in range(rounds):
+            told = {"engine": side("ours", images, root, f"run{index}")}
+            for label, (way, decode) in LOOPS.items():
+                told[label] = side("loop", images, root, way, decode)
+            if python := os.environ.get("CONNOTE_CLIP_RETRIEVAL"):
+                told["clip-retrieval"] = clip_retrieval(python, images, root, index)
+            print("  " + "; ".join(f"{label} {rate:.1f}" for label, rate in told.items()) + " images/s")
+            for label, rate in told.items():
+                rates.setdefault(label, []).append(rate)
+        check_same(root)
+    return judge(rates)
+
+
+def judge(rates: dict[str, list[float]]) -> list[Outcome]:
+    """The ratios, of rounds that ran one after the other."""
+    best = max(("threads", "workers"), key=lambda label: statistics.median(rates[label]))
+    print(f"  the loop is faster by {best}")
+    pairs = {"embed_speed": (best, 0.95, "plain_torch_loop")}
+    if "clip-retrieval" in rates:
+        pairs["embed_speed_second"] = ("clip-retrieval", 1.5, "clip-retrieval")
+    else:
+        print("  clip-retrieval is left out: CONNOTE_CLIP_RETRIEVAL names no Python that has it")
+    return [
+        Outcome(
+            name, median([a / b for a, b in zip(rates["engine"], rates[peer], strict=True)]), floor, against
+        )
+        for name, (peer, floor, against) in pairs.items()
+    ]
+
+
+def write_images(directory: Path, count: int) -> None:
+    """Scenes of the embedded world at the size of a photograph, under a soft light of its own."""
+    from engine.terrarium.render import image
+    from engine.terrarium.world import scene
+
+    directory.mkdir(parents=True)
+    across, down = np.meshgrid(np.linspace(-1, 1, 640), np.linspace(-1, 1, 480))
+    random = np.random.default_rng(4)
+    for index in range(count):
+        large = image(scene(11, index)).resize((640, 480), Image.Resampling.BICUBIC)
+        light = 30 * (across * random.uniform(-1, 1) + down * random.uniform(-1, 1))
+        pixels = np.clip(np.asarray(large, np.float32) + light[..., None], 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(directory / f"{index:06d}.jpg", quality=90)
+
+
+def write_model(directory: Path) -> None:
+    """A ViT-B-32 as open_clip publishes one, with random weights; half a gigabyte."""
+    import open_clip
+    import torch
+    from safetensors.torch import save_file
+
+    directory.mkdir()
+    torch.manual_seed(0)
+    model = open_clip.create_model("ViT-B-32")
+    save_file(model.state_dict(), directory / "open_clip_model.safetensors")
+    settings = {"model_cfg": open_clip.get_model_config("ViT-B-32"), "preprocess_cfg": {}}
+    (directory / "open_clip_config.json").write_text(json.dumps(settings))
+
+
+def side(name: str, images: Path, root: Path, *more: str) -> float:
+    """Images/s of the engine or of a loop, in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.embed_speed", f"--{name}", str(images), str(root), *more]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return float(done.stdout.split()[-1])
+
+
+def clip_retrieval(python: str, images: Path, root: Path, index: int) -> float:
+    """Images/s of clip-retrieval."""
+    weights, out = root / "model" / "open_clip_model.safetensors", root / f"clip-retrieval{index}"
+    arguments = [str(images), str(weights), str(out), str(BATCH), str(THREADS)]
+    done = subprocess.run([python, str(PEER), *arguments], stdout=subprocess.PIPE, text=True, check=True)
+    return steady(json.loads(done.stdout.splitlines()[-1]))
+
+
+def ours(images: Path, root: Path, out: str) -> float:
+    """Images/s of the engine, by the times at which its tables were committed."""
+    import pyarrow.parquet as pq
+
+    from engine.flow.mine import mine
+    from engine.recipe import Recipe
+    from engine.rundir import RunDirectory
+
+    encoder = f"open_clip:{root}/model/open_clip_config.json/open_clip_model.safetensors"
+    recipe = Recipe.model_validate(
+        {
+            "images": {"source": "folder", "uri": str(images)},
+            "run": {"out": str(root / out), "part_rows": BATCH, "parts_in_flight": IN_FLIGHT},
+            "embed": {"encoders": [encoder], "batch": BATCH, "cpus": THREADS},
+        }
+    )
+    mine(recipe, RunDirectory.at(str(root / out)), say=lambda line: None)
+    parts = list(root.glob(f"{out}/stages/embed-images-*/part-*.parquet"))
+    return steady([(path.stat().st_mtime_ns / 1e9, pq.read_metadata(path).num_rows) for path in parts])
+
+
+def loop(images: Path, root: Path, way: str, decode: str) -> float:
+    """Images/s of a plain loop."""
+    from benchmarks import embed_speed_loop
+
+    paths = sorted(images.rglob("*.jpg"))
+    reduced = decode == "reduced"
+    finished, vectors = embed_speed_loop.run(way, paths, root / "model", BATCH, THREADS, reduced)
+    if reduced:
+        np.savez(
+            root / "loop.npz",
+            keys=[str(path.relative_to(images).with_suffix("")) for path in paths],
+            vectors=vectors,
+        )
+    return steady(finished)
+
+
+def steady(finished: list[tuple[float, int]]) -> float:
+    """Images/s without the parts that are in flight at the beginning and at the end."""
+    middle = sorted(finished)[EDGE - 1 : -EDGE]
+    if len(middle) < 2:
+        raise SystemExit(
+            f"embed_speed: {len(finished)} batches are too few; take {(2 * EDGE + 1) * BATCH} images"
+        )
+    return sum(count for _, count in middle[1:]) / (middle[-1][0] - middle[0][0])
+
+
+def check_same(root: Path) -> None:
+    """Stop if the engine's vectors are others than the loop's."""
+    import pyarrow.dataset as ds
+
+    parts = root.glob("run0/stages/embed-images-*/part-*.parquet")
+    found = ds.dataset([str(path) for path in parts]).to_table()
+    mine = {
+        str(Path(key).with_suffix("")): np.array(vector)
+        for key, vector in zip(found["key"].to_pylist(), found["vector"].to_pylist(), strict=True)
+    }
+    with np.load(root / "loop.npz") as theirs:
+        cosines = [
+            mine[key] @ vector.astype(float)
+            for key, vector in zip(theirs["keys"], theirs["vectors"], strict=True)
+        ]
+    print(f"  vectors of both sides: cosines of {min(cosines):.4f} or more")
+    if min(cosines) < 0.99:
+        raise SystemExit("embed_speed: the engine's vectors are not those of the loop")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=run.__doc__)
+    parser.add_argument("--quick", action="store_true", help="one round of fewer images")
+    parser.add_argument("--images", type=Path, help="a folder of JPEGs to embed, instead of made ones")
+    arguments = parser.parse_args()
+    outcomes = run(arguments.quick, arguments.images and arguments.images.resolve())
+    print("\n".join(map(str, outcomes)))
+    raise SystemExit(any(outcome.ratio < outcome.floor for outcome in outcomes))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--ours"]:
+        print(ours(Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]))
+    elif sys.argv[1:2] == ["--loop"]:
+        print(loop(Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4], sys.argv[5]))
+    else:
+        main()
