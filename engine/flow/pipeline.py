@@ -37,6 +37,7 @@ def stream(
             compute=_strategy(pool, parts_in_flight),
             num_cpus=pool.settings.cpus,
             num_gpus=getattr(pool.settings, "gpus", 0) or None,
+            runtime_env={"env_vars": pool.environment} if pool.environment else None,
         )
     try:
         for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
