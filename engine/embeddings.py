@@ -53,13 +53,11 @@ class CaptionVectors:
         offsets: (n + 1,), int64: the rows of each sample's captions; those without a vector are
             left out.
         vectors: (c, d), float16 or float32, unit rows.
-        places: (c,), int64: which of its sample's captions each is.
     """
 
     numbers: NDArray[np.uint64]
     offsets: NDArray[np.int64]
     vectors: NDArray[Any]
-    places: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -111,12 +109,10 @@ class VectorTables:
         vectors = _matrix(lists.flatten(), self.width)
         good = _directions(vectors)
         owner = np.repeat(np.arange(len(counts)), counts)
-        starts = np.cumsum(counts) - counts
-        places = np.arange(len(vectors)) - starts[owner]
         kept = np.bincount(owner[good], minlength=len(counts))
         offsets = np.concatenate([[0], np.cumsum(kept)]).astype(np.int64)
         numbers = numbers_of(table["id"].to_pylist())
-        return CaptionVectors(numbers, offsets, vectors[good], places[good].astype(np.int64))
+        return CaptionVectors(numbers, offsets, vectors[good])
 
     def _read(self, part: str) -> pa.Table:
         table = self.tables.read(part, self.schema)
@@ -179,6 +175,14 @@ def check_complete(tables: Sequence[VectorTables], plan: pa.Table | None) -> pa.
 def numbers_of(ids: Sequence[str]) -> NDArray[np.uint64]:
     """Ids (16 hexadecimal digits) as numbers of the same order."""
     return np.frombuffer(bytes.fromhex("".join(ids)), ">u8").astype(np.uint64)
+
+
+def rows_of(ordered: NDArray[np.uint64], numbers: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """The rows of numbers among others in ascending order; -1 for those that are not there."""
+    if not len(ordered):
+        return np.full(numbers.shape, -1, np.int64)
+    at = np.searchsorted(ordered, numbers).clip(max=len(ordered) - 1)
+    return np.where(ordered[at] == numbers, at, -1).astype(np.int64)
 
 
 def _make(encoder: str) -> str:

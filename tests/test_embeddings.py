@@ -116,7 +116,6 @@ def test_captions(tmp_path: Path, dtype: str) -> None:
     assert found.offsets.tolist() == [0, 2, 2, 2, 2, 3, 4] and found.offsets.dtype == np.int64
     np.testing.assert_array_equal(found.vectors, np.array([a, b, c, b], dtype))
     assert found.vectors.dtype == np.dtype(dtype)
-    assert found.places.tolist() == [0, 2, 2, 0] and found.places.dtype == np.int64
     assert found.numbers.tolist() == [100 - n for n in range(6)]
 
 
@@ -125,7 +124,6 @@ def test_no_caption_with_a_vector(tmp_path: Path, lists: list[Any]) -> None:
     tables = caption_tables(tmp_path)
     write(tables, "vectors", lists)
     found = tables.captions("part-0")
-    assert found.vectors.shape == (0, 3) and found.places.shape == (0,)
     assert found.offsets.tolist() == [0] * (len(lists) + 1)
 
 
@@ -140,7 +138,6 @@ def test_captions_in_pieces(tmp_path: Path) -> None:
     for n, each in enumerate(lists):
         some = slice(*found.offsets[n : n + 2])
         assert found.vectors[some].tolist() == [vector for vector in each if vector]
-        assert found.places[some].tolist() == list(range(1, len(each)))
 
 
 def test_a_table_of_another_width_is_named(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ class CumlBackend:
     def layouts(
         self, vectors: NDArray[Any], settings: Cluster, seed: int | None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The map and the space; seeded ones are laid out by one thread block at a time."""
+        """The map and the space; seeded, neighbours are found by brute force, which repeats itself."""
         rows = np.ascontiguousarray(vectors, np.float32)
         plane = self._layout(rows, 2, settings.min_dist, settings.neighbours, seed)
         return plane, self._layout(rows, settings.dimensions, 0.0, settings.neighbours, seed)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from engine.clustering.backend import Name, load
 from engine.clustering.tree import Predictor, Tree
+from engine.embeddings import rows_of
 from engine.errors import RecipeError
 from engine.neighbours import nearest
 from engine.recipe.analysis import Cluster
@@ -171,8 +172,8 @@ class Placer:
 
     def place(self, numbers: NDArray[np.uint64], vectors: NDArray[Any]) -> tuple[Placed, NDArray[np.bool_]]:
         """Where unit rows (m, d) of samples (m,) lie, and which of them were fitted."""
-        at = np.searchsorted(self._fit.numbers, numbers).clip(max=len(self._fit.numbers) - 1)
-        fitted = self._fit.numbers[at] == numbers
+        at = rows_of(self._fit.numbers, numbers)
+        fitted = at >= 0
         rows = nearest(vectors, self._fit.vectors, self._count, device=self._device).rows
         plane = np.median(self._fit.placed.plane[rows], axis=1).astype(np.float32)
         space = np.median(self._fit.placed.space[rows], axis=1).astype(np.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -47,6 +47,10 @@ class MinedRun:
     def tables(self, stage: str) -> StageTables:
         """The stage's tables."""
         return StageTables.of(self.directory.root, stage, self.fingerprints[stage])
+
+    def bare(self) -> MinedRun:
+        """Without its plan, which tasks that are given their parts need not carry."""
+        return replace(self, plan=self.plan.slice(0, 0))
 
     def parts(self) -> Iterator[dict[str, Any]]:
         """The rows of the plan, in order."""

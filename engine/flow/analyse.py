@@ -22,7 +22,6 @@ from engine.recipe import Recipe
 from engine.rundir import RunDirectory
 from engine.storage import Location
 
-_SLICE_PARTS = 16
 #: One row per chosen image, in the order of choice; `distance` to the nearest chosen before it.
 SAMPLE = pa.schema(
     [
@@ -106,7 +105,7 @@ def analyse(
 
 def _sample(place: Clustering, count: int, plan: Sequence[Mapping[str, Any]], target: Location) -> None:
     """Farthest-point sampling over the map (METHODS B7), as a table of ids in order of choice."""
-    parts = slices([row["part"] for row in plan], _SLICE_PARTS)
+    parts = slices([row["part"] for row in plan])
     table = pa.concat_tables(results(each(parts, _places, place))).combine_chunks()
     if count > len(table):
         raise RecipeError(f"sample.count is {count:,}, and {len(table):,} images have a place; lower it")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,8 +29,8 @@ from engine.storage import digest_of, digest_settings
 
 #: Readers draw more rows than are wanted, since some have no vector: a share of them, and a few.
 _SPARE, _MORE = 1.1, 200
-#: Parts whose rows one task reads, and sums that one task joins.
-_SLICE_PARTS, _FAN_IN = 16, 16
+#: Sums that one task joins.
+_FAN_IN = 16
 
 
 def cluster_images(
@@ -91,7 +90,7 @@ def _fit(
 ) -> dict[str, Any]:
     settings, seed = recipe.cluster, recipe.run.seed
     assert settings is not None
-    parts = slices(plan["part"].to_pylist(), _SLICE_PARTS)
+    parts = slices(plan["part"].to_pylist())
     share = min(1.0, (settings.fit_rows * _SPARE + _MORE) / max(rows, 1))
     while True:
         drawings = each(parts, _draw, vectors, seed, share)
@@ -174,8 +173,8 @@ def _sum_up(
 ) -> dict[str, Any]:
     settings = recipe.cluster
     assert settings is not None
-    bare = replace(mined, plan=plan.slice(0, 0))  # tasks need none of its 400,000 rows
-    sums = each(slices(plan.to_pylist(), _SLICE_PARTS), _sum_slice, bare, place, settings, recipe.run.seed)
+    parts = slices(plan.to_pylist())
+    sums = each(parts, _sum_slice, mined.bare(), place, settings, recipe.run.seed)
     while len(sums) > 1:
         sums = each(slices(sums, _FAN_IN), _join, settings)
     result: dict[str, Any] = call(_write_clusters, sums[0], place, settings, told_by)

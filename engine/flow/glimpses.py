@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,6 @@ from engine.maps.gallery import thumbnail
 
 _SIDE = 96
 _CAPTIONS = 4
-_SLICE_PARTS = 16
 #: Rows of a part that are read one by one; of more the whole part is read.
 _FEW = 8
 
@@ -48,13 +47,11 @@ def glimpses(
     """Glimpses of the wanted images, by id as a number; called in a task, and spread over others."""
     reference = ray.put(np.sort(wanted))
     # Ids are read first: a few images lie in a few parts.
-    holding = each(slices([row["part"] for row in plan], _SLICE_PARTS), _parts_with, reference, place)
+    holding = each(slices([row["part"] for row in plan]), _parts_with, reference, place)
     names = {part for parts in results(holding) for part in parts}
     rows = [row for row in plan if row["part"] in names]
     found: dict[int, Glimpse] = {}
-    for piece in results(
-        each(slices(rows, 1), _glimpse, reference, replace(mined, plan=mined.plan.slice(0, 0)))
-    ):
+    for piece in results(each(slices(rows, 1), _glimpse, reference, mined.bare())):
         found |= piece
     return found
 

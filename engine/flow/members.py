@@ -10,11 +10,9 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from engine.embeddings import VectorTables
+from engine.embeddings import VectorTables, rows_of
 from engine.flow.spread import each, slices
 from engine.polysemy.radius import Captions
-
-_SLICE_PARTS = 16
 
 
 @dataclass(frozen=True)
@@ -44,10 +42,7 @@ class Members:
 
     def rows(self, numbers: NDArray[np.uint64]) -> NDArray[np.int64]:
         """The rows of samples; -1 for those that are not here."""
-        if not len(self.numbers):
-            return np.full(numbers.shape, -1, np.int64)
-        at = np.searchsorted(self.numbers, numbers).clip(max=len(self.numbers) - 1)
-        return np.where(self.numbers[at] == numbers, at, -1).astype(np.int64)
+        return rows_of(self.numbers, numbers)
 
     def take(self, rows: NDArray[np.int64]) -> Members:
         """Some rows, ascending."""
@@ -61,7 +56,7 @@ class Members:
 def gather(wanted: NDArray[np.uint64], sources: Sources, parts: Sequence[str]) -> list[Any]:
     """References to the `Members` among the wanted samples (ascending), by slices of the parts."""
     reference = ray.put(wanted)
-    return each(slices(parts, _SLICE_PARTS), _gather, reference, sources)
+    return each(slices(parts), _gather, reference, sources)
 
 
 def collect(pieces: Sequence[Any], wanted: NDArray[np.uint64]) -> Members:
@@ -107,7 +102,4 @@ def _of_part(part: str, wanted: NDArray[np.uint64], sources: Sources) -> Members
 
 def is_in(numbers: NDArray[np.uint64], wanted: NDArray[np.uint64]) -> NDArray[np.bool_]:
     """Which numbers are among the wanted ones (ascending), (n,); without sorting these each time."""
-    if not len(wanted):
-        return np.zeros(len(numbers), bool)
-    at = np.searchsorted(wanted, numbers).clip(max=len(wanted) - 1)
-    return np.asarray(wanted[at] == numbers)
+    return np.asarray(rows_of(wanted, numbers) >= 0)

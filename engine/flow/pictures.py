@@ -29,7 +29,6 @@ from engine.rundir import RunDirectory
 _MOST_POINTS = 1_000_000
 #: Images and captions of an exhibit.
 _SHOWN = 6
-_SLICE_PARTS = 16
 
 
 def draw_map(mined: MinedRun, place: Clustering, plan: Sequence[Mapping[str, Any]]) -> None:
@@ -40,7 +39,7 @@ def draw_map(mined: MinedRun, place: Clustering, plan: Sequence[Mapping[str, Any
     settings, seed = mined.recipe.cluster, mined.recipe.run.seed
     assert settings is not None
     names = names_of(place.clusters.read_table())
-    pieces = results(each(slices([row["part"] for row in plan], _SLICE_PARTS), _points_of, place, seed))
+    pieces = results(each(slices([row["part"] for row in plan]), _points_of, place, seed))
     table = pa.concat_tables(pieces)
     order = drawn(table["number"].to_numpy(), seed, _MOST_POINTS)
     table = table.take(order)

@@ -16,7 +16,7 @@ from engine.clustering.tables import Clustering, numbers_in
 from engine.embeddings import VectorTables, check_complete, vector_tables
 from engine.errors import RecipeError
 from engine.flow.members import Members, Sources, collect, gather
-from engine.flow.neighbours import nearest_images
+from engine.flow.neighbourhood import MAP_NEIGHBOURS, Neighbourhood, neighbours_of_queries
 from engine.flow.spread import call, each, results, slices
 from engine.polysemy.clusters import measure_cluster, polysemy_rank
 from engine.polysemy.radius import Curve, radius_curve
@@ -27,9 +27,6 @@ from engine.storage import digest_of
 
 #: Queries, or clusters, that one task measures.
 _BATCH = 32
-_SLICE_PARTS = 16
-#: Of more images than these no map radius is filled: the nearest are taken.
-_MAP_NEIGHBOURS = 1000
 
 
 def measure_polysemy(
@@ -57,7 +54,7 @@ def measure_polysemy(
         return place
     start_ray()
     say(f"measuring  {settings.queries:,} queries at radii {', '.join(f'{r:g}' for r in settings.radii)}")
-    neighbours = _neighbours(settings, first.looks, clustering, parts, recipe.run.seed)
+    neighbours = neighbours_of_queries(settings, first.looks, clustering, parts, recipe.run.seed)
     if len(neighbours.queries) < 2:
         raise RecipeError(
             f"polysemy: {len(neighbours.queries)} of the run's images have a vector of "
@@ -75,7 +72,7 @@ def measure_polysemy(
     cut = neighbours.cut(settings.radii)
     if cut:
         say(
-            f"           {cut:,} queries have more than {_MAP_NEIGHBOURS:,} images within the largest "
+            f"           {cut:,} queries have more than {MAP_NEIGHBOURS:,} images within the largest "
             "radius; their nearest are measured"
         )
     about = {"queries": len(neighbours.queries), "cut": cut, "clusters": len(groups)}
@@ -105,126 +102,13 @@ def _decided_by(
     }
 
 
-class _Neighbourhood:
-    """The queries and the images around each, the nearest first.
-
-    Attributes:
-        queries: (q,), uint64.
-        near: (q, k), uint64; the largest number where there are no more.
-        cosines: (q, k), float64, to the query in the space in which images are compared.
-        distances: (q, k), float64, on the map; None where the radius counts neighbours.
-    """
-
-    def __init__(
-        self,
-        queries: NDArray[np.uint64],
-        near: NDArray[np.uint64],
-        cosines: NDArray[np.float64] | None,
-        distances: NDArray[np.float64] | None,
-    ) -> None:
-        self.queries, self.near, self.cosines, self.distances = queries, near, cosines, distances
-
-    def wanted(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-        return self.queries, self.near.ravel()
-
-    def cut(self, radii: Sequence[float]) -> int:
-        """How many queries have more images within the largest radius than were looked at."""
-        if self.distances is None or self.near.shape[1] < _MAP_NEIGHBOURS:
-            return 0
-        return int((self.distances[:, -1] < max(radii)).sum())
-
-    def some(self, rows: slice) -> _Neighbourhood:
-        cosines = None if self.cosines is None else self.cosines[rows]
-        distances = None if self.distances is None else self.distances[rows]
-        return _Neighbourhood(self.queries[rows], self.near[rows], cosines, distances)
-
-
-def _neighbours(
-    settings: Polysemy, looks: VectorTables, clustering: Clustering | None, parts: Sequence[str], seed: int
-) -> _Neighbourhood:
-    queries, vectors = _draw_queries(settings, looks, parts, seed)
-    if settings.radius == "map":
-        assert clustering is not None
-        queries, near, distances = call(_near_on_map, clustering, parts, queries, cpus=settings.cpus)
-        return _Neighbourhood(queries, near, None, distances)
-    furthest = int(max(settings.radii))
-    # One more than asked for: each query finds itself.
-    found = nearest_images(ray.put(vectors), furthest + 1, looks, parts, settings.cpus, settings.gpus)
-    near, cosines = without_itself(queries, found.rows.astype(np.uint64), found.scores)
-    return _Neighbourhood(queries, near, cosines, None)
-
-
-def without_itself(
-    queries: NDArray[np.uint64], near: NDArray[np.uint64], scores: NDArray[np.float64]
-) -> tuple[NDArray[np.uint64], NDArray[np.float64]]:
-    """The neighbours (q, k + 1) without the query; without the last where it is not among them."""
-    own = near == queries[:, None]
-    own[~own.any(axis=1), -1] = True
-    keep, shape = ~own, (len(near), near.shape[1] - 1)
-    return near[keep].reshape(shape), scores[keep].reshape(shape)
-
-
-def _draw_queries(
-    settings: Polysemy, looks: VectorTables, parts: Sequence[str], seed: int
-) -> tuple[NDArray[np.uint64], NDArray[Any]]:
-    pieces = each(slices(parts, _SLICE_PARTS), _draw, looks, seed, settings.queries)
-    numbers, vectors = call(_lowest, pieces, seed, settings.queries)
-    return numbers, vectors
-
-
-def _draw(parts: Sequence[str], looks: VectorTables, seed: int, count: int) -> tuple[Any, Any]:
-    pieces = []
-    for part in parts:
-        images = looks.images(part)
-        good = np.flatnonzero(images.good)
-        chosen = good[drawn(images.numbers[good], seed, count)]
-        pieces.append((images.numbers[chosen], images.vectors[chosen]))
-    return _lowest(pieces, seed, count)
-
-
-def _lowest(pieces: Sequence[Any], seed: int, count: int) -> tuple[Any, Any]:
-    """The numbers and vectors of the lowest lots among pieces or references to them."""
-    there = [ray.get(piece) if isinstance(piece, ray.ObjectRef) else piece for piece in pieces]
-    numbers = np.concatenate([numbers for numbers, _ in there])
-    chosen = drawn(numbers, seed, count)
-    return numbers[chosen], np.concatenate([vectors for _, vectors in there])[chosen]
-
-
-def _near_on_map(
-    clustering: Clustering, parts: Sequence[str], queries: NDArray[np.uint64]
-) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.float64]]:
-    """The queries that have a place on the map, the images nearest to each, and how far they are."""
-    from scipy.spatial import cKDTree
-
-    pieces = results(each(slices(parts, _SLICE_PARTS), _on_map, clustering))
-    numbers = np.concatenate([numbers for numbers, _ in pieces])
-    points = np.concatenate([points for _, points in pieces])
-    order = np.argsort(numbers)  # so that ties do not go by how parts are cut
-    numbers, points = numbers[order], points[order]
-    at = np.searchsorted(numbers, queries).clip(max=max(len(numbers) - 1, 0))
-    if len(numbers):
-        at = at[numbers[at] == queries]
-    if len(numbers) < 2:
-        return queries[:0], np.empty((0, 0), np.uint64), np.empty((0, 0))
-    count = min(_MAP_NEIGHBOURS + 1, len(points))
-    distance, index = cKDTree(points).query(points[at], k=range(1, count + 1))
-    near, far = without_itself(numbers[at], np.asarray(numbers[index], np.uint64), distance)
-    return numbers[at], near, far
-
-
-def _on_map(parts: Sequence[str], clustering: Clustering) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
-    tables = [clustering.read(part, ("id", "x", "y")).drop_null() for part in parts]
-    points = [np.stack([table["x"].to_numpy(), table["y"].to_numpy()], axis=1) for table in tables]
-    return np.concatenate([numbers_in(table) for table in tables]), np.concatenate(points)
-
-
-def _curve(neighbours: _Neighbourhood, pieces: list[Any], settings: Polysemy) -> Curve:
+def _curve(neighbours: Neighbourhood, pieces: list[Any], settings: Polysemy) -> Curve:
     starts = range(0, len(neighbours.queries), _BATCH)
     batches = [neighbours.some(slice(start, start + _BATCH)) for start in starts]
     return joined(results(each(batches, _measure_queries, pieces, settings.radii, cpus=settings.cpus)))
 
 
-def _measure_queries(some: _Neighbourhood, pieces: list[Any], radii: Sequence[float]) -> Curve:
+def _measure_queries(some: Neighbourhood, pieces: list[Any], radii: Sequence[float]) -> Curve:
     members = collect(pieces, np.unique(np.concatenate(some.wanted())))
     own, near = members.rows(some.queries), members.rows(some.near)
     there = own >= 0
@@ -246,7 +130,7 @@ def _cluster_groups(
     """Some images of each cluster, by its label: those with the lowest lots."""
     if clustering is None:
         return {}
-    pieces = each(slices(parts, _SLICE_PARTS), _draw_clusters, clustering, seed, settings.cluster_rows)
+    pieces = each(slices(parts), _draw_clusters, clustering, seed, settings.cluster_rows)
     groups: dict[int, NDArray[np.uint64]] = call(_join_groups, pieces, seed, settings.cluster_rows)
     return groups
 

@@ -12,13 +12,15 @@ from engine.flow.explain import explain
 
 #: Slices of a plan, and so tasks: enough for any cluster, few enough for any driver.
 MAX_SLICES = 512
+#: Parts that one task reads, unless there are more than fit `MAX_SLICES`.
+SLICE = 16
 #: Items that wait at a worker, so that it never waits for the driver.
 _AHEAD = 2
 #: How often an item, or a task, is tried by workers that die.
 _ATTEMPTS = 3
 
 
-def slices(items: Sequence[Any], at_least: int) -> list[Sequence[Any]]:
+def slices(items: Sequence[Any], at_least: int = SLICE) -> list[Sequence[Any]]:
     """Consecutive items in at most `MAX_SLICES` slices of at least so many."""
     size = max(at_least, -(-len(items) // MAX_SLICES), 1)
     return [items[start : start + size] for start in range(0, len(items), size)]

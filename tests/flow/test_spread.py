@@ -15,8 +15,8 @@ import ray
 from engine.embeddings import VectorTables
 from engine.errors import RecipeError, StorageError
 from engine.flow.cluster import Reservation, cluster
+from engine.flow.neighbourhood import without_itself
 from engine.flow.neighbours import nearest_images
-from engine.flow.polysemy import without_itself
 from engine.flow.spread import call, each, results, slices, spread
 from engine.neighbours import nearest
 from engine.schema import images_schema

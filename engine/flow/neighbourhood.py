@@ -1,0 +1,141 @@
+"""The images around each query of a measurement: the nearest in an encoder's space, or on the map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+
+from engine.clustering.drawing import drawn
+from engine.clustering.tables import Clustering, numbers_in
+from engine.embeddings import VectorTables, rows_of
+from engine.flow.neighbours import nearest_images
+from engine.flow.spread import call, each, results, slices
+from engine.recipe import Polysemy
+
+#: Of more images than these no map radius is filled: the nearest are taken.
+MAP_NEIGHBOURS = 1000
+
+
+@dataclass(frozen=True)
+class Neighbourhood:
+    """The queries and the images around each, the nearest first.
+
+    Attributes:
+        queries: (q,), uint64.
+        near: (q, k), uint64; the largest number where there are no more.
+        cosines: (q, k), float64, to the query in the space in which images are compared.
+        distances: (q, k), float64, on the map; None where the radius counts neighbours.
+    """
+
+    queries: NDArray[np.uint64]
+    near: NDArray[np.uint64]
+    cosines: NDArray[np.float64] | None
+    distances: NDArray[np.float64] | None
+
+    def wanted(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+        """Whose vectors are needed."""
+        return self.queries, self.near.ravel()
+
+    def cut(self, radii: Sequence[float]) -> int:
+        """How many queries have more images within the largest radius than were looked at."""
+        if self.distances is None or self.near.shape[1] < MAP_NEIGHBOURS:
+            return 0
+        return int((self.distances[:, -1] < max(radii)).sum())
+
+    def some(self, rows: slice) -> Neighbourhood:
+        """That of some queries."""
+        cosines = None if self.cosines is None else self.cosines[rows]
+        distances = None if self.distances is None else self.distances[rows]
+        return Neighbourhood(self.queries[rows], self.near[rows], cosines, distances)
+
+
+def neighbours_of_queries(
+    settings: Polysemy, looks: VectorTables, clustering: Clustering | None, parts: Sequence[str], seed: int
+) -> Neighbourhood:
+    """Draw the queries by the seed and find the images around each.
+
+    Args:
+        settings: the recipe's section.
+        looks: the vectors in which images are compared.
+        clustering: with the map, for radii on it.
+        parts: all parts of the run.
+        seed: of the run.
+    """
+    queries, vectors = _draw_queries(settings, looks, parts, seed)
+    if settings.radius == "map":
+        assert clustering is not None
+        queries, near, distances = call(_near_on_map, clustering, parts, queries, cpus=settings.cpus)
+        return Neighbourhood(queries, near, None, distances)
+    furthest = int(max(settings.radii))
+    # One more than asked for: each query finds itself.
+    found = nearest_images(ray.put(vectors), furthest + 1, looks, parts, settings.cpus, settings.gpus)
+    near, cosines = without_itself(queries, found.rows.astype(np.uint64), found.scores)
+    return Neighbourhood(queries, near, cosines, None)
+
+
+def without_itself(
+    queries: NDArray[np.uint64], near: NDArray[np.uint64], scores: NDArray[np.float64]
+) -> tuple[NDArray[np.uint64], NDArray[np.float64]]:
+    """The neighbours (q, k + 1) without the query; without the last where it is not among them."""
+    own = near == queries[:, None]
+    own[~own.any(axis=1), -1] = True
+    keep, shape = ~own, (len(near), near.shape[1] - 1)
+    return near[keep].reshape(shape), scores[keep].reshape(shape)
+
+
+def _draw_queries(
+    settings: Polysemy, looks: VectorTables, parts: Sequence[str], seed: int
+) -> tuple[NDArray[np.uint64], NDArray[Any]]:
+    pieces = each(slices(parts), _draw, looks, seed, settings.queries)
+    numbers, vectors = call(_lowest, pieces, seed, settings.queries)
+    return numbers, vectors
+
+
+def _draw(parts: Sequence[str], looks: VectorTables, seed: int, count: int) -> tuple[Any, Any]:
+    pieces = []
+    for part in parts:
+        images = looks.images(part)
+        good = np.flatnonzero(images.good)
+        chosen = good[drawn(images.numbers[good], seed, count)]
+        pieces.append((images.numbers[chosen], images.vectors[chosen]))
+    return _lowest(pieces, seed, count)
+
+
+def _lowest(pieces: Sequence[Any], seed: int, count: int) -> tuple[Any, Any]:
+    """The numbers and vectors of the lowest lots among pieces or references to them."""
+    there = [ray.get(piece) if isinstance(piece, ray.ObjectRef) else piece for piece in pieces]
+    numbers = np.concatenate([numbers for numbers, _ in there])
+    chosen = drawn(numbers, seed, count)
+    return numbers[chosen], np.concatenate([vectors for _, vectors in there])[chosen]
+
+
+def _near_on_map(
+    clustering: Clustering, parts: Sequence[str], queries: NDArray[np.uint64]
+) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.float64]]:
+    """The queries that have a place on the map, the images nearest to each, and how far they are."""
+    from scipy.spatial import cKDTree
+
+    pieces = results(each(slices(parts), _on_map, clustering))
+    numbers = np.concatenate([numbers for numbers, _ in pieces])
+    points = np.concatenate([points for _, points in pieces])
+    order = np.argsort(numbers)  # so that ties do not go by how parts are cut
+    numbers, points = numbers[order], points[order]
+    at = rows_of(numbers, queries)
+    at = at[at >= 0]
+    if len(numbers) < 2:
+        return queries[:0], np.empty((0, 0), np.uint64), np.empty((0, 0))
+    count = min(MAP_NEIGHBOURS + 1, len(points))
+    distance, index = cKDTree(points).query(points[at], k=range(1, count + 1))
+    near, far = without_itself(numbers[at], np.asarray(numbers[index], np.uint64), distance)
+    return numbers[at], near, far
+
+
+def _on_map(parts: Sequence[str], clustering: Clustering) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
+    tables = [clustering.read(part, ("id", "x", "y")).drop_null() for part in parts]
+    points = [np.stack([table["x"].to_numpy(), table["y"].to_numpy()], axis=1) for table in tables]
+    return np.concatenate([numbers_in(table) for table in tables]), np.concatenate(points)
