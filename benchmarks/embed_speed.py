@@ -1,17 +1,18 @@
 """Image vectors through the engine, over the best plain loop around the same model.
 
 A ViT-B-32 of open_clip with random weights; batches of 64 and the same numbers of threads on all sides.
-Two sets of JPEGs: of 640 x 480, as MS-COCO has them, where the model is nearly all of the time, and of 3000 x 2000, as
-photographers upload them, where decoding is a good part of it. The engine reads, decodes, computes and commits
-Parquet; the loop (`benchmarks/embed_speed_loop.py`) keeps its vectors in memory. It decodes ahead by threads or by
-worker processes, whichever is faster, and reduces JPEGs in their decoder as the engine does; its rate without that is
-printed once. Start-up is left out, and so are the first and the last four batches, when less is in flight.
+Two sets of JPEGs: of 640 x 480, as MS-COCO has them, where the model is nearly all of the time, and of
+3000 x 2000, as photographers upload them, where decoding is a good part of it. The engine reads, decodes,
+computes and commits Parquet; the loop (`benchmarks/embed_speed_loop.py`) keeps its vectors in memory. It
+decodes ahead by threads or by worker processes, whichever is faster, and reduces JPEGs in their decoder as
+the engine does; its rate without that is printed once. Start-up is left out, and so are the first and the
+last four batches, when less is in flight.
 
 A second peer is clip-retrieval's inference, which needs an environment of its own: CONNOTE_CLIP_RETRIEVAL
 names the Python of one made by `uv pip install clip-retrieval==2.45.0 "setuptools<81" torch==2.13.0
-torchvision==0.28.0`; without it that peer is left out. On the small images no engine can be 1.5 times as fast on a CPU,
-since both sides spend nearly all of their time in the same matrix products; the floor there is that of the loop.
-`--images DIRECTORY` takes photographs of one's own instead.
+torchvision==0.28.0`; without it that peer is left out. On the small images no engine can be 1.5 times as
+fast on a CPU, since both sides spend nearly all of their time in the same matrix products; the floor there
+is that of the loop. `--images DIRECTORY` takes photographs of one's own instead.
 """
 
 from __future__ import annotations
