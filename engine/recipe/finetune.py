@@ -1,0 +1,188 @@
+"""The section `finetune`: how a CLIP is trained on a run's images and captions."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from engine.errors import RecipeError
+from engine.recipe.section import Section
+
+Level = Literal["synonym", "broader", "context", "concept", "metaphor"]
+Kind = Literal["original", "synonym", "broader", "context", "concept", "metaphor"]
+MethodName = Literal["full", "lora", "prefix", "pvse", "pcme", "dive"]
+
+#: What a method takes where the recipe says nothing. `prefix` as its paper's code (METHODS A7), the
+#: adapters as the IMP paper (METHODS B12, appendix D), `full` as the fork of the former did.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "full": {"batch": 512, "epochs": 1, "learning_rate": 1e-5, "order": "shuffled"},
+    "lora": {"batch": 512, "epochs": 1, "learning_rate": 1e-4, "order": "shuffled"},
+    "prefix": {"batch": 512, "epochs": 1, "learning_rate": 1e-4, "order": "interleaved"},
+    "pvse": {"batch": 1024, "epochs": 6, "learning_rate": 1e-4, "order": "shuffled"},
+    "pcme": {"batch": 1024, "epochs": 6, "learning_rate": 1e-4, "order": "shuffled"},
+    "dive": {"batch": 1024, "epochs": 6, "learning_rate": 1e-4, "order": "shuffled"},
+}
+
+#: Settings that cannot change the trained weights, but for the order of floating-point sums.
+FREE = frozenset(
+    {
+        "name",
+        "workers",
+        "cpus",
+        "gpus",
+        "decode_threads",
+        "max_failures",
+        "log_every",
+        "wandb",
+        "mlflow",
+        "keep",
+        "checkpoint_every",
+    }
+)
+
+
+class TrainingData(Section):
+    """Which captions are trained on, and which images are held out."""
+
+    captions: tuple[Literal["original", "mined"], ...] = ("mined",)
+    levels: tuple[Level, ...] = ("synonym", "broader", "context", "concept", "metaphor")  # of mined captions
+    elements: int | None = Field(default=None, ge=1)  # of the first so many elements of an image only
+    flagged: bool = False  # also mined captions that failed a check
+    weights: dict[Kind, float] = Field(default_factory=dict)  # in the loss, by level; 1 where it says nothing
+    validation: float = Field(default=0.02, ge=0, lt=1)  # share of the images that is held out
+    validation_images: int = Field(default=2000, ge=1)  # at most so many of them are compared
+
+    @field_validator("captions", "levels")
+    @classmethod
+    def _named_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not names or len(set(names)) < len(names):
+            raise ValueError("name at least one, and each once")
+        return names
+
+    @field_validator("weights")
+    @classmethod
+    def _weights_are_positive(cls, weights: dict[str, float]) -> dict[str, float]:
+        if any(weight <= 0 for weight in weights.values()):
+            raise ValueError("weights are above 0; leave a level out of data.levels instead")
+        return weights
+
+
+class Adapter(Section):
+    """Of the methods lora, pvse, pcme and dive."""
+
+    rank: int = Field(default=8, ge=1)  # of LoRA
+    alpha: float = Field(default=8, gt=0)  # LoRA's updates are scaled by alpha / rank
+    embeddings: int = Field(default=2, ge=1)  # K, of each image and caption: pvse and dive
+    image_rate: float = Field(
+        default=0.05, ge=0
+    )  # of the learning rate: the image tower under pvse, pcme, dive
+    text_rate: float = Field(default=0.5, ge=0)  # and the text tower
+    samples: int = Field(default=7, ge=1)  # pcme: drawn for each image and caption
+
+
+class Finetune(Section):
+    """Contrastive fine-tuning of a CLIP on a Ray cluster."""
+
+    name: str | None = None  # of the directory under models/; by default the method
+    method: MethodName = "full"
+    model: str  # what it starts from: open_clip:..., hf:... or connote:DIR
+    data: TrainingData = TrainingData()
+    loss: Literal["infonce", "sigmoid", "multi_positive"] = "infonce"  # full, lora and prefix
+    batch: int = Field(default=512, ge=2)  # pairs of one step, over all workers
+    micro_batch: int = Field(default=128, ge=1)  # pairs in one forward pass of a worker
+    epochs: int = Field(default=1, ge=1)
+    max_steps: int | None = Field(default=None, ge=1)  # ends earlier
+    order: Literal["shuffled", "balanced", "interleaved"] = "shuffled"
+    shares: tuple[float, float] = (0.6, 0.4)  # interleaved: weights of shuffled and of balanced batches
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    learning_rate: float = Field(default=1e-5, gt=0)
+    layer_decay: float = Field(default=1.0, gt=0, le=1)  # full: of the rate, from each layer to the one below
+    weight_decay: float = Field(default=0.0, ge=0)
+    betas: tuple[float, float] = (0.9, 0.98)
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup: float = Field(default=0.05, ge=0, lt=1)  # share of the steps
+    clip_norm: float | None = Field(default=1.0, gt=0)  # of the gradient
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    gradient_checkpointing: bool = False
+    ema: float | None = Field(default=None, gt=0, lt=1)  # decay of an average of the weights, which is kept
+    interpolate: tuple[float, ...] = ()  # WiSE-FT: shares of the new weights to try (full and lora)
+    adapter: Adapter = Adapter()
+    max_bad_batches: int = Field(default=0, ge=0)  # whose loss is no number; one more stops the run
+    validate_every: int | None = Field(default=None, ge=1)  # steps; by default once an epoch
+    checkpoint_every: int = Field(default=200, ge=1)  # steps
+    keep: int = Field(default=2, ge=1)  # checkpoints, beside the best one
+    start: str | None = None  # a model directory of this method, whose weights are gone on from
+    workers: int | tuple[int, int] = 1  # or [least, most]: as many as the cluster has
+    cpus: float = Field(default=1, gt=0)  # of each worker
+    gpus: float = Field(default=0, ge=0)
+    decode_threads: int = Field(default=2, ge=1)  # of each worker
+    max_failures: int = Field(default=3, ge=0)  # of workers, before the run stops
+    log_every: int = Field(default=20, ge=1)  # steps
+    wandb: str | None = None  # a project
+    mlflow: str | None = None  # an experiment
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_the_method(cls, given: Any) -> Any:
+        if isinstance(given, dict):
+            return {**DEFAULTS.get(str(given.get("method", "full")), {}), **given}
+        return given
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_a_directory(cls, name: str | None) -> str | None:
+        if name is not None and (not name or name.startswith(".") or "/" in name):
+            raise ValueError("a name of one directory, such as prefix-2")
+        return name
+
+    @field_validator("model")
+    @classmethod
+    def _model_is_an_encoder(cls, model: str) -> str:
+        from engine.encoders.names import EncoderName
+
+        try:
+            EncoderName.parse(model)
+        except RecipeError as error:
+            raise ValueError(str(error)) from error
+        return model
+
+    @field_validator("interpolate")
+    @classmethod
+    def _shares_are_shares(cls, shares: tuple[float, ...]) -> tuple[float, ...]:
+        if any(not 0 <= share <= 1 for share in shares):
+            raise ValueError("shares of the new weights, from 0 to 1")
+        return shares
+
+    @field_validator("workers")
+    @classmethod
+    def _workers_are_some(cls, workers: int | tuple[int, int]) -> int | tuple[int, int]:
+        least, most = workers if isinstance(workers, tuple) else (workers, workers)
+        if not 1 <= least <= most:
+            raise ValueError("a number from 1 up, or [least, most]")
+        return workers
+
+    @model_validator(mode="after")
+    def _the_method_can(self) -> Finetune:
+        mined = self.data.captions == ("mined",)
+        if self.method == "prefix" and not mined:
+            raise ValueError("method prefix learns tokens of each level: data.captions must be [mined]")
+        if self.order != "shuffled" and not mined:
+            raise ValueError(f"order {self.order} goes by levels: data.captions must be [mined]")
+        if self.interpolate and self.method not in ("full", "lora"):
+            raise ValueError(f"interpolate: method {self.method} does not change the model's own weights")
+        if self.layer_decay < 1 and self.method != "full":
+            raise ValueError(f"layer_decay: method {self.method} trains no layers of the model")
+        if self.loss != "infonce" and self.method in ("pvse", "pcme", "dive"):
+            raise ValueError(f"loss: method {self.method} has a loss of its own")
+        return self
+
+    @property
+    def directory(self) -> str:
+        """The name of the model's directory under RUN/models."""
+        return self.name or self.method
+
+    @property
+    def by_levels(self) -> bool:
+        """Whether a batch may hold an image several times, with captions of several levels."""
+        return self.order != "shuffled"
