@@ -46,7 +46,7 @@ def read_part(catalog: Location, start: int, rows: int, part: str | None = None)
     wanted = [i for i, offset in enumerate(offsets) if offset is not None and errors[i] is None]
     images: list[bytes | None] = [None] * len(table)
     if wanted:
-        for index, loaded in zip(wanted, _load(header, table.take(wanted)), strict=True):
+        for index, loaded in zip(wanted, read_images(header, table.take(wanted)), strict=True):
             images[index], errors[index] = loaded
     position = table.schema.get_field_index("error")
     table = table.set_column(position, CATALOG.field("error"), pa.array(errors, pa.string()))
@@ -86,8 +86,18 @@ def row_groups(metadata: pq.FileMetaData, start: int, end: int) -> tuple[list[in
     return groups, before
 
 
-def _load(header: Catalogued, table: pa.Table) -> Sequence[Loaded]:
-    """The images of rows that have one."""
+def read_images(header: Catalogued, table: pa.Table) -> Sequence[Loaded]:
+    """The images of any rows of one shard.
+
+    Args:
+        header: the shard's.
+        table: rows that have an image, in ascending order of `offset` where the shard is one file;
+            of schema CATALOG, `offset` and `size` are read, and `uri` where images are files of
+            their own.
+
+    Raises:
+        StorageError: the shard is missing, cannot be read, or was changed since it was cataloged.
+    """
     ranges = list(zip(table["offset"].to_pylist(), table["size"].to_pylist(), strict=True))
     if header.format == "files":
         return read_files(header, table["uri"].to_pylist(), [size for _, size in ranges])

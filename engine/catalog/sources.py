@@ -14,6 +14,7 @@ from engine.catalog.naming import distinct
 from engine.catalog.parquet import is_parquet, scan_parquet
 from engine.catalog.shard import Format, Shard, file_state, scan_settings
 from engine.catalog.tar import scan_tar
+from engine.catalog.tsv import discover_tsv, scan_tsv
 from engine.catalog.webdataset import is_tar
 from engine.errors import RecipeError
 from engine.recipe import Images
@@ -24,6 +25,7 @@ _KINDS = {
     "parquet": ".parquet files",
     "folder": "image files (jpg, png, webp, gif, bmp, tiff)",
     "coco": "annotated images",
+    "tsv": "rows of tables (.tsv, .csv)",
 }
 
 
@@ -52,7 +54,7 @@ def discover(images: Images, run: Location | None = None) -> list[Shard]:
         raise RecipeError("images.uri: source coco takes one image folder; use one run for each split")
     places: list[list[Shard]] = []
     for uri in uris:
-        shards = [shard for shard in _discover_one(uri, images) if not _lies_in(shard, run)]
+        shards = [shard for shard in _discover_one(uri, images, run) if not _lies_in(shard, run)]
         if not shards:
             raise RecipeError(
                 f"images.uri: no {_KINDS[images.source]} at {uri}; name a directory that holds them, a glob "
@@ -82,9 +84,11 @@ def scan(shard: Shard, images: Images) -> ScannedShard:
             return ScannedShard(*scan_folder(shard, images.digest == "content"))
         case "coco":
             return ScannedShard(*scan_coco(shard, images))
+        case "tsv":
+            return ScannedShard(*scan_tsv(shard, images))
 
 
-def _discover_one(uri: str, images: Images) -> list[Shard]:
+def _discover_one(uri: str, images: Images, run: Location | None) -> list[Shard]:
     match images.source:
         case "webdataset":
             return _discover_files(uri, images, is_tar)
@@ -94,6 +98,8 @@ def _discover_one(uri: str, images: Images) -> list[Shard]:
             return discover_folder(uri, images)
         case "coco":
             return discover_coco(uri, images)
+        case "tsv":
+            return discover_tsv(uri, images, run)
 
 
 def _discover_files(uri: str, images: Images, wanted: Callable[[str], bool]) -> list[Shard]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -12,16 +12,23 @@ from engine.recipe.section import Section
 class Images(Section):
     """Where the images are. `uri` may hold ranges in braces (`{00000..00117}`) and globs."""
 
-    source: Literal["webdataset", "parquet", "folder", "coco"]
+    source: Literal["webdataset", "parquet", "folder", "coco", "tsv"]
     uri: str | tuple[str, ...]
     annotations: str | None = None  # coco: the captions_*.json beside the image folder `uri`
-    image_column: str = "image"  # parquet: binary, or the {bytes, path} struct of Hugging Face
-    caption_column: str | None = None  # parquet: text or list of texts
-    key_column: str | None = None  # parquet: defaults to the row number
-    shard_images: int = Field(default=4096, ge=1)  # folder, coco: files that make one shard
+    image_column: str = "image"  # parquet: binary, or the {bytes, path} struct of Hugging Face; tsv: paths
+    caption_column: str | None = None  # parquet: text or list of texts; tsv: text
+    key_column: str | None = None  # parquet: defaults to the row number; tsv: to the path without ending
+    shard_images: int = Field(default=4096, ge=1)  # folder, coco, tsv: files that make one shard
     max_pixels: int = Field(default=100_000_000, ge=1)  # larger images are refused as bombs
     max_side: int = Field(default=1024, ge=8)  # larger images are scaled down for the models
     digest: Literal["content", "index"] = "content"  # index: names, sizes and times only
+
+    @model_validator(mode="before")
+    @classmethod
+    def _columns_of_open_clip(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("source") == "tsv":
+            return {"image_column": "filepath", "caption_column": "title", **given}
+        return given
 
     @field_validator("uri")
     @classmethod
