@@ -1,0 +1,61 @@
+"""How a fine-tuned model is loaded elsewhere, as its card tells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from engine.recipe.finetune import Finetune
+from engine.schema import LEVELS
+
+_OPEN_CLIP = """\
+```python
+import open_clip
+
+model, preprocess = open_clip.create_model_from_pretrained("local-dir:DIR")
+tokenizer = open_clip.get_tokenizer("local-dir:DIR")
+```
+
+`DIR` is this directory. Where open_clip knows the architecture by its name, the weights alone can be given,
+as in `pretrained="DIR/open_clip_model.safetensors"`."""
+_TRANSFORMERS = """\
+```python
+from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
+
+model = CLIPModel.from_pretrained("DIR/model")
+preprocess = AutoImageProcessor.from_pretrained("DIR/model")
+tokenizer = AutoTokenizer.from_pretrained("DIR/model")
+```
+
+`DIR` is this directory."""
+_METHOD = """\
+This directory holds what was learned; the base model is loaded beside it, and must be where it was.
+
+```python
+from engine.encoders import EncoderName, load_encoder
+
+encoder = load_encoder(EncoderName.parse("connote:DIR"))
+vectors = encoder.embed_images([encoder.prepare(picture)])
+```
+
+`DIR` is this directory; in a recipe, `embed.encoders` takes the same name."""
+_LEVEL = (
+    " `connote:DIR@metaphor` sees images at a level ({levels}); without one, images are seen as by the base "
+    "model."
+)
+_SET = " An image has {vectors} vectors, which are compared as a set."
+
+
+def how_to_load(settings: Finetune, about: Mapping[str, Any]) -> str:
+    """Markdown, by the form in which the model was written; see `model_card`."""
+    match about["form"]:
+        case "open_clip":
+            return _OPEN_CLIP
+        case "hf":
+            return _TRANSFORMERS
+    text = _METHOD
+    if settings.method == "prefix":
+        text += _LEVEL.format(levels=", ".join(LEVELS))
+    if about.get("vectors", 1) > 1:
+        text += _SET.format(vectors=about["vectors"])
+    return text
