@@ -35,6 +35,10 @@ def load_encoder(name: EncoderName, device: str = "cpu", dtype: str = "float32")
             from engine.encoders.python_factory import load
 
             return load(name, device)
+        case "connote":
+            from engine.encoders import fine_tuned
+
+            return fine_tuned.load(name, device, dtype)
 
 
 __all__ = ["Encoder", "EncoderName", "load_encoder"]

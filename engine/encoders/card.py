@@ -40,7 +40,7 @@ def abilities(name: EncoderName) -> tuple[bool, bool]:
             return True, family_of(name, _model_type(name)).text is not None
         case "sentence":
             return False, True
-        case "python":
+        case "python" | "connote":
             card = read_card(name)
             return card.images, card.texts
 
@@ -66,6 +66,12 @@ def read_card(name: EncoderName) -> Card:
 
             made = load(name, "cpu")
             return Card(made.width, made.vectors, made.images, made.texts, made.side)
+        case "connote":
+            from engine.storage import locate
+            from engine.training.model_directory import read_about
+
+            about = read_about(locate(name.model))
+            return Card(about["width"], about["vectors"], True, about["texts"], about["side"])
 
 
 def _model_type(name: EncoderName) -> str:

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Literal, cast, get_args
 
 from engine.errors import RecipeError
+from engine.schema import LEVELS
 from engine.storage.fingerprint import digest_file, digest_of, model_digest
 
-Backend = Literal["open_clip", "hf", "sentence", "python"]
+Backend = Literal["open_clip", "hf", "sentence", "python", "connote"]
 
 _FORMS = (
     "open_clip:ARCHITECTURE/TAG, open_clip:CONFIG.json/WEIGHTS.safetensors, hf:ORG/NAME or hf:DIRECTORY, "
-    "sentence:ORG/NAME or sentence:DIRECTORY, or python:MODULE:FACTORY"
+    "sentence:ORG/NAME or sentence:DIRECTORY, python:MODULE:FACTORY, or connote:RUN/models/NAME"
 )
 #: Backends whose models are directories or names on the hub.
 _ON_HUB = ("hf", "sentence")
@@ -32,7 +33,8 @@ class EncoderName:
         text: the name as it was written.
         backend: the library that runs it.
         model: what the library is asked for, without `@revision`.
-        revision: of a model on a hub; None is its main branch.
+        revision: of a model on a hub, None is its main branch; of a model fine-tuned by `prefix`
+            the level that its images are seen at.
     """
 
     text: str
@@ -53,6 +55,8 @@ class EncoderName:
         revision = None
         if backend in _ON_HUB and not Path(model).expanduser().exists():
             model, _, revision = model.partition("@")
+        if backend == "connote" and model.rpartition("@")[2] in LEVELS:
+            model, _, revision = model.rpartition("@")
         if backend == "python" and not all(model.partition(":")):
             raise RecipeError(f"encoder '{text}': write python:MODULE:FACTORY")
         if backend == "open_clip" and "/" not in model and model != TERRARIUM:
@@ -106,5 +110,11 @@ class EncoderName:
 
                 module = inspect.getmodule(find_factory(self))
                 return digest_of(self.backend, self.model, inspect.getsource(module) if module else "")
+            case "connote":
+                from engine.storage import locate
+                from engine.training.model_directory import read_about
+
+                about = read_about(locate(self.model))
+                return digest_of(self.backend, about["digest"], self.revision or "")
             case "open_clip":
                 return digest_of(self.backend, self.model)

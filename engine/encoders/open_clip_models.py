@@ -34,22 +34,10 @@ class OpenClipEncoder:
     images = texts = True
 
     def __init__(self, name: EncoderName, device: str, dtype: str) -> None:
-        check_activation(name)
         self._device, self._dtype = device, getattr(torch, dtype)
-        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            source, tag = _source(name, Path(folder))
-            try:
-                model, transform = open_clip.create_model_from_pretrained(source, tag, device=device)
-                self._tokenize = open_clip.get_tokenizer(source)
-            except Exception as error:  # the library raises whatever it meets
-                raise refused(name, error) from error
+        model, self._transform, self._tokenize = load_open_clip(name, device)
         self._model: Any = model.eval().requires_grad_(False).to(dtype=self._dtype)
-        self._transform: Any = transform
-        self.width = _width(self._model)
-        size = self._model.visual.image_size
-        # Preprocessing scales the shorter side to the model's and crops the middle.
-        self.side = max(size) if isinstance(size, tuple) else int(size)
+        self.width, self.side = shared_width(self._model), image_side(self._model)
 
     def prepare(self, image: Image.Image) -> torch.Tensor:
         """(3, height, width), float32."""
@@ -65,6 +53,23 @@ class OpenClipEncoder:
     def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(n, width); see `Encoder`."""
         return unit_rows(self._model.encode_text(self._tokenize(list(texts)).to(self._device)))
+
+
+def load_open_clip(name: EncoderName, device: str) -> tuple[Any, Any, Any]:
+    """The library's model in float32, its preprocessing for evaluation, and its tokenizer.
+
+    Raises:
+        RecipeError: see `OpenClipEncoder`.
+    """
+    check_activation(name)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        source, tag = _source(name, Path(folder))
+        try:
+            model, transform = open_clip.create_model_from_pretrained(source, tag, device=device)
+            return model, transform, open_clip.get_tokenizer(source)
+        except Exception as error:  # the library raises whatever it meets
+            raise refused(name, error) from error
 
 
 def check_activation(name: EncoderName) -> None:
@@ -117,7 +122,13 @@ def _source(name: EncoderName, folder: Path) -> tuple[str, str | None]:
     return f"local-dir:{folder}", None
 
 
-def _width(model: Any) -> int:
+def image_side(model: Any) -> int:
+    """Pixels to which preprocessing scales the shorter side, before it crops the middle."""
+    size = model.visual.image_size
+    return max(size) if isinstance(size, tuple) else int(size)
+
+
+def shared_width(model: Any) -> int:
     """Components of a vector, as the towers were built: timm's image towers do not keep it."""
     text = getattr(model, "text", model)
     for tower in (model.visual, text):

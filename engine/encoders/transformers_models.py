@@ -21,7 +21,7 @@ from engine.encoders.vectors import unit_rows
 from engine.errors import RecipeError
 
 #: What the library raises for a model that is not there or not whole.
-_REFUSALS = (OSError, ValueError, RuntimeError, ImportError)
+REFUSALS = (OSError, ValueError, RuntimeError, ImportError)
 
 
 class TransformersEncoder:
@@ -36,21 +36,21 @@ class TransformersEncoder:
 
     def __init__(self, name: EncoderName, device: str, dtype: str) -> None:
         self._name, self._device, self._dtype = name.text, device, getattr(torch, dtype)
-        place = _place(name)
+        place = where(name)
         try:
             config = transformers.AutoConfig.from_pretrained(**place)
             self._family = family_of(name, config.model_type)
             with no_progress_bars():
-                self._model: Any = _load_model(name, self._family, place, self._dtype).to(device)
+                self._model: Any = load_weights(name, self._family, place, self._dtype).to(device)
             self._pictures: Any = transformers.AutoImageProcessor.from_pretrained(**place)
             self._tokenize: Any = (
                 transformers.AutoTokenizer.from_pretrained(**place) if self._family.text else None
             )
-        except _REFUSALS as error:
+        except REFUSALS as error:
             raise refused(name, error) from error
         self.texts = self._tokenize is not None
-        self._length = _text_length(self._family, config)
-        self.side = _side(self._pictures)
+        self._length = text_length(self._family, config)
+        self.side = shorter_side(self._pictures)
         self.width, self.vectors = self._family.width(config), self._family.vectors(config)
 
     def prepare(self, image: Image.Image) -> Mapping[str, torch.Tensor]:
@@ -86,17 +86,20 @@ class TransformersEncoder:
 
 def read_transformers_card(name: EncoderName) -> Card:
     """See `engine.encoders.card.read_card`."""
-    place = _place(name)
+    place = where(name)
     try:
         config = transformers.AutoConfig.from_pretrained(**place)
         family = family_of(name, config.model_type)
         pictures = transformers.AutoImageProcessor.from_pretrained(**place)
-    except _REFUSALS as error:
+    except REFUSALS as error:
         raise refused(name, error) from error
-    return Card(family.width(config), family.vectors(config), True, family.text is not None, _side(pictures))
+    return Card(
+        family.width(config), family.vectors(config), True, family.text is not None, shorter_side(pictures)
+    )
 
 
-def _place(name: EncoderName) -> dict[str, Any]:
+def where(name: EncoderName) -> dict[str, Any]:
+    """What the library's `from_pretrained` is given."""
     place = {
         "pretrained_model_name_or_path": str(Path(name.model).expanduser()),
         "trust_remote_code": False,
@@ -104,7 +107,12 @@ def _place(name: EncoderName) -> dict[str, Any]:
     return {**place, "revision": name.revision} if name.revision else place
 
 
-def _load_model(name: EncoderName, family: Family, place: dict[str, Any], dtype: torch.dtype) -> Any:
+def load_weights(name: EncoderName, family: Family, place: dict[str, Any], dtype: torch.dtype) -> Any:
+    """The model, frozen.
+
+    Raises:
+        RecipeError: weights are missing, which the library would draw at random.
+    """
     kind: Any = getattr(transformers, family.model)
     model, report = kind.from_pretrained(**place, dtype=dtype, use_safetensors=True, output_loading_info=True)
     missing = sorted(report["missing_keys"])
@@ -116,14 +124,14 @@ def _load_model(name: EncoderName, family: Family, place: dict[str, Any], dtype:
     return model.eval().requires_grad_(False)
 
 
-def _text_length(family: Family, config: Any) -> int:
+def text_length(family: Family, config: Any) -> int:
     """Tokens of a text: the family's, or fewer where the model has fewer places for them."""
     text = getattr(config, "qformer_config", None) or getattr(config, "text_config", None)
     places = getattr(text, "max_position_embeddings", None)
     return min(family.length, places) if places else family.length
 
 
-def _side(processor: Any) -> int:
+def shorter_side(processor: Any) -> int:
     """The side up to which preprocessing uses detail; 0 if it does not say."""
     size = processor.size
     sides = [getattr(size, key, None) for key in ("shortest_edge", "height", "width")]

@@ -1,0 +1,113 @@
+"""The methods with one vector a side: what is trained, what is not, and what they give."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine.errors import RecipeError
+from engine.training.method import Method
+from engine.training.methods import build_method
+from engine.training.methods.lora import merged_weights
+from tests.encoders.tiny import build
+from tests.training.tiny import load, pixels, settings, write_clip
+
+LEVELS = torch.tensor([0, 4, 2])
+
+
+def method_of(name: str, method: str, **more: object) -> Method:
+    torch.manual_seed(3)
+    return build_method(load(name), settings(name, method, **more))
+
+
+def trained(method: Method) -> dict[str, torch.nn.Parameter]:
+    return {name: value for name, value in method.named_parameters() if value.requires_grad}
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_training_begins_with_the_model_as_it_is(tmp_path: Path, method: str) -> None:
+    name = write_clip(tmp_path)
+    made, plain = method_of(name, method), load(name)
+    theirs = torch.nn.functional.normalize(plain.model.encode_image(pixels(3)), dim=-1)
+    torch.testing.assert_close(made.image_side(pixels(3), LEVELS)["features"], theirs)
+
+
+def test_full_trains_all(tmp_path: Path) -> None:
+    name = write_clip(tmp_path)
+    assert len(trained(method_of(name, "full"))) == len(list(load(name).model.parameters()))
+
+
+def test_prefix_trains_its_tokens_alone(tmp_path: Path) -> None:
+    made = method_of(write_clip(tmp_path), "prefix")
+    assert {name: tuple(value.shape) for name, value in trained(made).items()} == {"tokens": (5, 5, 32)}
+    seen = made.image_side(pixels(3), LEVELS)["features"]
+    torch.testing.assert_close(seen.norm(dim=-1), torch.ones(3))
+    # Another level, another view of the same image; level -1 is the backbone's own.
+    others = made.image_side(pixels(3), (LEVELS + 1) % 5)["features"]
+    assert not torch.isclose(seen, others).all(dim=1).any()
+    own = torch.nn.functional.normalize(made.backbone.embed_image(pixels(3)), dim=-1)
+    mixed = made.image_side(pixels(3), torch.tensor([-1, 4, -1]))["features"]
+    torch.testing.assert_close(mixed[[0, 2]], own[[0, 2]])
+    torch.testing.assert_close(mixed[1], seen[1])
+
+
+def test_prefix_needs_a_transformer(tmp_path: Path) -> None:
+    resnet = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "patch_size": None}
+    with pytest.raises(RecipeError, match="method: prefix works on a vision transformer"):
+        method_of(write_clip(tmp_path, vision_cfg=resnet), "prefix")
+
+
+@pytest.mark.parametrize("library", ["open_clip", "hf"])
+def test_lora_changes_nothing_but_its_matrices(tmp_path: Path, library: str) -> None:
+    if library == "hf":
+        build("clip", tmp_path)
+    name = write_clip(tmp_path) if library == "open_clip" else f"hf:{tmp_path}"
+    made, plain = method_of(name, "lora"), load(name)
+    assert trained(made) and all(".lora_" in key for key in trained(made))
+    towers = {"visual" in key or "vision_model" in key for key in trained(made)}
+    assert towers == {True, False}, "both towers are trained"
+    side = plain.side
+    optimizer = torch.optim.SGD(trained(made).values(), lr=1.0)
+    for _ in range(3):
+        optimizer.zero_grad()
+        made.image_side(pixels(2, side=side), LEVELS[:2])["features"][:, 0].sum().backward()
+        made.text_side(plain.tokenize(["a", "b c"]))["features"][:, 0].sum().backward()
+        optimizer.step()
+    # The frozen weights are what they were, to the last bit: a resumed run loads them anew.
+    frozen = {key.replace(".base_layer", ""): value for key, value in made.backbone.model.named_parameters()}
+    for key, value in plain.model.named_parameters():
+        assert torch.equal(frozen[key], value), key
+    # Merged weights in a plain model do what the adapted one does.
+    before = plain.embed_image(pixels(2, side=side))
+    plain.model.load_state_dict(merged_weights(made.backbone.model))
+    after = made.backbone.embed_image(pixels(2, side=side))
+    torch.testing.assert_close(plain.embed_image(pixels(2, side=side)), after, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(before, after, atol=1e-3)
+
+
+def test_lora_s_rank_and_scale(tmp_path: Path) -> None:
+    made = method_of(write_clip(tmp_path), "lora", adapter={"rank": 2, "alpha": 6})
+    shapes = {tuple(value.shape) for name, value in trained(made).items() if "visual" in name}
+    assert shapes == {(2, 32), (96, 2)}
+    base = dict(load(write_clip(tmp_path)).model.named_parameters())[
+        "visual.transformer.resblocks.0.attn.in_proj_weight"
+    ]
+    with torch.no_grad():
+        for value in trained(made).values():
+            value.fill_(1.0)
+    merged = merged_weights(made.backbone.model)["visual.transformer.resblocks.0.attn.in_proj_weight"]
+    torch.testing.assert_close(merged - base, torch.full_like(base, 2 * 6 / 2))
+
+
+def test_gradient_checkpointing_gives_the_same_gradient(tmp_path: Path) -> None:
+    name = write_clip(tmp_path)
+    found = []
+    for on in (False, True):
+        made = method_of(name, "lora", gradient_checkpointing=on)
+        made.image_side(pixels(3), LEVELS)["features"].square()[:, 0].sum().backward()
+        found.append([value.grad for value in trained(made).values() if value.grad is not None])
+    assert len(found[0]) == len(found[1]) > 0
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
