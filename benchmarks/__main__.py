@@ -44,12 +44,22 @@ def main() -> int:
     failed = 0
     for name in arguments.names or NAMES:
         command = [sys.executable, "-m", f"benchmarks.{name}", *(["--quick"] if arguments.quick else [])]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-        print(done.stdout, end="", flush=True)
-        failed += done.returncode != 0
-        if not arguments.quick and _LINE.search(done.stdout):
-            PAGE.write_text(page({**read_sections(PAGE.read_text()), name: section(name, done.stdout)}))
+        status, printed = passed_on(command)
+        failed += status != 0
+        if not arguments.quick and _LINE.search(printed):
+            PAGE.write_text(page({**read_sections(PAGE.read_text()), name: section(name, printed)}))
     return failed
+
+
+def passed_on(command: list[str]) -> tuple[int, str]:
+    """Run a command; its exit status and what it printed, every line of which is printed here as it comes."""
+    lines = list[str]()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            lines.append(line)
+    return process.returncode, "".join(lines)
 
 
 def read_sections(text: str) -> dict[str, str]:

@@ -67,6 +67,11 @@ def run(
         _say(line)
     for line in analyse(recipe, directory, address=address, verbose=verbose, say=_say):
         _say(line)
+    if recipe.finetune:
+        from engine.training.trainer import finetune as train
+
+        for line in train(recipe, directory, address=address, verbose=verbose, say=_say):
+            _say(line)
     raise typer.Exit(exit_status(summary, recipe.run.max_failed_share))
 
 
@@ -97,6 +102,23 @@ def polysemy(
     from jobs.analysis import analyse_part
 
     for line in analyse_part("polysemy", recipe_path, out, settings or [], address, verbose, _say):
+        _say(line)
+
+
+@app.command()
+def finetune(
+    recipe_path: RecipePath,
+    out: Out = None,
+    settings: Settings = None,
+    address: Address = None,
+    verbose: Verbose = False,
+) -> None:
+    """Fine-tune a CLIP on a run's captions, or go on where it stopped: the section finetune."""
+    from engine.training.trainer import finetune as train
+    from jobs.finetune import prepare_finetune
+
+    recipe, directory = prepare_finetune(recipe_path, out, settings or [])
+    for line in train(recipe, directory, address=address, verbose=verbose, say=_say):
         _say(line)
 
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from engine.errors import RecipeError
 from engine.recipe.analysis import Cluster, Polysemy, Sample
 from engine.recipe.embedding import Embed
+from engine.recipe.finetune import Adapter, Finetune, TrainingData
 from engine.recipe.generators import OpenAI, Scripted, Vllm
 from engine.recipe.inputs import Images, Run
 from engine.recipe.stages import Associate, Caption, Describe
@@ -105,6 +106,9 @@ _SECTIONS: Mapping[str, type[BaseModel]] = {
     "cluster": Cluster,
     "sample": Sample,
     "polysemy": Polysemy,
+    "finetune": Finetune,
+    "data": TrainingData,
+    "adapter": Adapter,
 }
 
 

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from engine.recipe.analysis import Cluster, Polysemy, Sample
 from engine.recipe.embedding import Embed
+from engine.recipe.finetune import Finetune
 from engine.recipe.generators import Generator
 from engine.recipe.inputs import Images, Run
 from engine.recipe.section import Section
@@ -25,6 +26,7 @@ class Recipe(Section):
     cluster: Cluster | None = None
     sample: Sample | None = None
     polysemy: Polysemy | None = None
+    finetune: Finetune | None = None
 
     @model_validator(mode="after")
     def _stages_stand_on_each_other(self) -> Recipe:
@@ -38,6 +40,8 @@ class Recipe(Section):
             raise ValueError("associate needs the section describe")
         if self.embed and "mined" in self.embed.texts and not self.caption:
             raise ValueError("embed.texts: mined captions need the section caption")
+        if self.finetune and "mined" in self.finetune.data.captions and not self.caption:
+            raise ValueError("finetune.data.captions: mined captions need the section caption")
         return self
 
     @model_validator(mode="after")

@@ -1,0 +1,105 @@
+"""The directory of one fine-tuned model: RUN/models/<name>/."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from engine.errors import RecipeError
+from engine.recipe.finetune import FREE, Finetune
+from engine.rundir import RunDirectory
+from engine.storage import Location
+from engine.training.checkpoint import check_settings, newest_step
+
+#: What the directory holds, written last: its presence means that training is over.
+DONE = "connote.json"
+
+
+@dataclass(frozen=True)
+class ModelDirectory:
+    """Where a model, its checkpoints and its logs lie.
+
+    Attributes:
+        directory: RUN/models/<name>.
+    """
+
+    directory: Location
+
+    @classmethod
+    def of(cls, run: RunDirectory, settings: Finetune) -> ModelDirectory:
+        """The directory that a recipe's settings name."""
+        return cls(run.root / "models" / settings.directory)
+
+    @property
+    def pairs(self) -> Location:
+        """The captions that are trained on and those held out."""
+        return self.directory / "pairs.parquet"
+
+    @property
+    def checkpoints(self) -> Location:
+        """The directory of the checkpoints."""
+        return self.directory / "checkpoints"
+
+    @property
+    def _settings(self) -> Location:
+        return self.directory / "settings.json"
+
+    def check(self, settings: Finetune, seed: int) -> None:
+        """Refuse settings that differ from those this model's training began with.
+
+        Raises:
+            RecipeError: naming each that differs.
+        """
+        if self._settings.exists():
+            check_settings(json.loads(self._settings.read_text()), deciding(settings, seed))
+
+    def begin(self, settings: Finetune, seed: int) -> None:
+        """Keep what decides the weights beside them."""
+        text = json.dumps(deciding(settings, seed), indent=1, ensure_ascii=False)
+        self._settings.write_bytes(text.encode(), replace=False)
+
+    def finished(self) -> bool:
+        """Whether training is over."""
+        return (self.directory / DONE).exists()
+
+    def finish(self, about: Mapping[str, Any]) -> None:
+        """Say what the directory holds, which ends the training."""
+        (self.directory / DONE).write_bytes(json.dumps(about, indent=1, ensure_ascii=False).encode())
+
+    def about(self) -> dict[str, Any]:
+        """What was said when training ended.
+
+        Raises:
+            RecipeError: the directory holds no finished model.
+        """
+        return read_about(self.directory)
+
+    def reached(self) -> int:
+        """The step of the newest checkpoint, -1 if there is none."""
+        return newest_step(self.checkpoints)
+
+    def lines(self) -> list[str]:
+        """Where the model lies and what it reaches, for the terminal."""
+        about = self.about()
+        scores = about.get("validation") or {}
+        told = "  ".join(f"{name} {100 * value:.1f} %" for name, value in scores.items() if "/" not in name)
+        return [f"model      {self.directory.uri}" + (f": {told}" if told else "")]
+
+
+def deciding(settings: Finetune, seed: int) -> dict[str, Any]:
+    """The settings that decide the trained weights, as JSON has them."""
+    chosen: dict[str, Any] = json.loads(settings.model_dump_json(exclude=set(FREE)))
+    return {"finetune": chosen, "run": {"seed": seed}}
+
+
+def read_about(directory: Location) -> dict[str, Any]:
+    """See `ModelDirectory.about`."""
+    place = directory / DONE
+    if not place.exists():
+        raise RecipeError(
+            f"{directory.uri}: holds no finished model (no {DONE}); run `connote finetune RECIPE` to the end"
+        )
+    about: dict[str, Any] = json.loads(place.read_text())
+    return about

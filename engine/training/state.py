@@ -1,0 +1,98 @@
+"""What training changes as it goes, and its way into checkpoints and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from engine.encoders import EncoderName
+from engine.recipe.finetune import Finetune
+from engine.storage import locate
+from engine.training.ema import Average
+from engine.training.load import load_backbone
+from engine.training.method import Method
+from engine.training.methods import build_method
+from engine.training.optimization import build_optimizer
+from engine.training.result import start_weights, trained_weights
+from engine.training.tensors import take
+from engine.training.world import World
+
+
+@dataclass
+class TrainingState:
+    """A method in training.
+
+    Attributes:
+        method, optimizer: what is trained, and by what.
+        average: of the weights, where the recipe wants one.
+        scaler: of the loss under float16.
+        step: steps done; of them `epoch` whole epochs and `batch` batches of the next.
+        bad: batches without a finite loss.
+        before: what the model reached on the held-out images before training.
+    """
+
+    method: Method
+    optimizer: torch.optim.Optimizer
+    average: Average | None
+    scaler: torch.amp.GradScaler | None
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    bad: int = 0
+    before: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def fresh(cls, settings: Finetune, seed: int, world: World) -> TrainingState:
+        """The state before the first step, the same on every worker.
+
+        Raises:
+            RecipeError: the model cannot be had, or cannot carry the method.
+        """
+        torch.manual_seed(seed)
+        backbone = load_backbone(EncoderName.parse(settings.model), world.device)
+        method = build_method(backbone, settings).to(world.device)
+        if settings.start:
+            take(trained_weights(method), start_weights(locate(settings.start)), settings.start)
+        average = Average(trained_weights(method), settings.ema) if settings.ema else None
+        half = settings.precision == "float16"
+        scaler = torch.amp.GradScaler(world.device.type) if half else None
+        return cls(method, build_optimizer(method, settings), average, scaler)
+
+    @property
+    def weights(self) -> dict[str, Parameter]:
+        """The parameters that are trained, by name."""
+        return trained_weights(self.method)
+
+    def kept(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """What a checkpoint holds: the weights, and everything else.
+
+        Of random numbers there is nothing to keep: each step draws from a seed of its own.
+        """
+        rest = {
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.state() if self.average else None,
+            "scaler": self.scaler.state_dict() if self.scaler else None,
+            "position": {"step": self.step, "epoch": self.epoch, "batch": self.batch, "bad": self.bad},
+            "before": self.before,
+        }
+        return {name: value.detach() for name, value in self.weights.items()}, rest
+
+    def take(self, weights: dict[str, Tensor], rest: dict[str, Any], origin: str) -> None:
+        """Be what a checkpoint holds.
+
+        Raises:
+            StorageError: it is of another method or model.
+        """
+        take(self.weights, weights, origin)
+        self.optimizer.load_state_dict(rest["optimizer"])
+        if self.average and rest["average"] is not None:
+            self.average.load(rest["average"])
+        if self.scaler and rest["scaler"] is not None:
+            self.scaler.load_state_dict(rest["scaler"])
+        for name, value in rest["position"].items():
+            setattr(self, name, value)
+        self.before = rest["before"]

@@ -1,0 +1,217 @@
+"""The fine-tuning job on Ray: collect the pairs, start the workers, start them again when some die."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import ray
+
+from engine.errors import ConnoteError, StorageError
+from engine.export.mined import MinedRun, SampleReader, open_run
+from engine.flow.catalog import refresh_catalog
+from engine.flow.cluster import Reservation, cluster
+from engine.flow.explain import explain
+from engine.flow.spread import call, each, slices
+from engine.recipe import Recipe
+from engine.recipe.finetune import Finetune, TrainingData
+from engine.rundir import RunDirectory
+from engine.stages import build_stages
+from engine.training.captions import Collected, collect
+from engine.training.log_services import check_services
+from engine.training.model_directory import ModelDirectory
+from engine.training.pairs import join
+from engine.training.reader import ImageReader
+from engine.training.work import Job
+
+#: Seconds between two looks at what the workers have to say.
+_LOOK_EVERY_S = 0.5
+
+
+def finetune(
+    recipe: Recipe,
+    run: RunDirectory,
+    *,
+    address: str | None = None,
+    verbose: bool = False,
+    say: Callable[[str], None] = print,
+) -> list[str]:
+    """Train the model of the section `finetune`, going on where an earlier run stopped.
+
+    Args:
+        recipe: with the section.
+        run: whose images and captions are trained on.
+        address: a Ray cluster; by default RAY_ADDRESS or a Ray of this machine.
+        verbose: show Ray's and the workers' logs.
+        say: takes the messages for the user.
+
+    Returns:
+        Lines that say where the model lies and what it reaches.
+
+    Raises:
+        RecipeError: the settings differ from those this model's training began with, or cannot be
+            met here; nothing has been changed.
+        StorageError: the run directory fails, the loss is no number, or workers keep dying; the
+            checkpoints are kept.
+    """
+    settings = recipe.finetune
+    assert settings is not None
+    place = ModelDirectory.of(run, settings)
+    place.check(settings, recipe.run.seed)
+    check_services(settings)
+    if place.finished():
+        return place.lines()
+    reserved = Reservation("finetune", least_workers(settings), settings.cpus, settings.gpus)
+    with cluster(address, [reserved], verbose):
+        _catalog(recipe, run, say)
+        if not place.pairs.exists():
+            _collect(open_run(run, recipe), place, settings, recipe.run.seed, say)
+        place.begin(settings, recipe.run.seed)
+        _train(Job(settings, recipe.run.seed, run, place, recipe.images.max_pixels), say)
+    return place.lines()
+
+
+def least_workers(settings: Finetune) -> int:
+    """Workers without which training does not begin."""
+    return settings.workers[0] if isinstance(settings.workers, tuple) else settings.workers
+
+
+def _catalog(recipe: Recipe, run: RunDirectory, say: Callable[[str], None]) -> None:
+    """Plan a run that mines nothing: its images and the captions they came with."""
+    if run.read_plan() is None and not build_stages(recipe):
+        plan = refresh_catalog(recipe, run, lambda: None, say, False)
+        run.write_recipe(recipe)
+        run.write_plan(plan)
+
+
+def _collect(
+    mined: MinedRun, place: ModelDirectory, settings: Finetune, seed: int, say: Callable[[str], None]
+) -> None:
+    """Write the pairs; captions travel between tasks, and counts come back."""
+    found = each(slices(list(mined.parts())), _collect_slice, mined.bare(), settings.data)
+    told = call(_join, found, mined.directory, place, settings, seed)
+    for line in told:
+        say(line)
+
+
+def _collect_slice(parts: Any, mined: MinedRun, data: TrainingData) -> Collected:
+    reader = SampleReader(mined)
+    return collect(((row["catalog"], row["start"], reader.part(row)) for row in parts), data)
+
+
+def _join(
+    found: list[Any], run: RunDirectory, place: ModelDirectory, settings: Finetune, seed: int
+) -> list[str]:
+    pairs = join([ray.get(reference) for reference in found], settings, seed)
+    ImageReader(run.catalog, pairs.images).check()
+    pairs.write(place.pairs)
+    return pairs.told()
+
+
+def _train(job: Job, say: Callable[[str], None]) -> None:
+    """Run the workers until they are through; a worker that dies costs what followed the last checkpoint."""
+    settings, failures, reached = job.settings, 0, -1
+    while True:
+        try:
+            with _told(say) as board:
+                _fit(job, board)
+            return
+        except ray.train.TrainingFailedError as error:
+            reason = _reason(error)
+            if isinstance(reason, ConnoteError):
+                raise reason from error
+            step = job.place.reached()
+            failures = failures + 1 if step <= reached else 1
+            reached = max(step, reached)
+            if failures > settings.max_failures:
+                raise StorageError(
+                    f"finetune: workers failed {failures} times without reaching another checkpoint "
+                    f"({reason}); what they had is kept, run the same command to go on"
+                ) from error
+            say(f"a worker was lost ({reason}); training goes on from step {max(step, 0):,}")
+
+
+def _fit(job: Job, board: Any) -> None:
+    from ray.train import RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    settings = job.settings
+    # Paths of a recipe are relative to where the command runs, also for the workers.
+    os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
+    resources = {"CPU": settings.cpus, **({"GPU": settings.gpus} if settings.gpus else {})}
+    filesystem, path = (job.place.directory / "ray").resolve()
+    TorchTrainer(
+        _work,
+        train_loop_config={"job": job, "board": board},
+        scaling_config=ScalingConfig(
+            num_workers=settings.workers, use_gpu=settings.gpus > 0, resources_per_worker=resources
+        ),
+        run_config=RunConfig(storage_path=path, storage_filesystem=filesystem, name="train"),
+    ).fit()
+
+
+def _work(config: dict[str, Any]) -> None:
+    """What one worker does; runs in its process."""
+    import torch
+    from ray.train import get_context
+    from ray.train.torch import get_device
+
+    from engine.training.work import work
+    from engine.training.world import World
+
+    job, board, context = config["job"], config["board"], get_context()
+    if not job.settings.gpus:
+        torch.set_num_threads(max(1, round(job.settings.cpus)))
+    world = World(context.get_world_rank(), context.get_world_size(), torch.device(get_device()))
+    work(job, world, lambda line: board.tell.remote(line))
+
+
+@ray.remote(num_cpus=0)
+class _Board:
+    """Where the workers leave lines for the terminal, which is another process's."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+
+    def tell(self, line: str) -> None:
+        self._lines.append(line)
+
+    def take(self) -> list[str]:
+        lines, self._lines = self._lines, []
+        return lines
+
+
+@contextlib.contextmanager
+def _told(say: Callable[[str], None]) -> Iterator[Any]:
+    """A board whose lines are said while this is open."""
+    board: Any = _Board.remote()  # type: ignore[attr-defined]
+    over = threading.Event()
+
+    def look() -> None:
+        with contextlib.suppress(ray.exceptions.RayError):
+            while True:
+                last = over.wait(_LOOK_EVERY_S)
+                for line in ray.get(board.take.remote()):
+                    say(line)
+                if last:
+                    return
+
+    thread = threading.Thread(target=look, name="board", daemon=True)
+    thread.start()
+    try:
+        yield board
+    finally:
+        over.set()
+        thread.join(timeout=5)
+        ray.kill(board)
+
+
+def _reason(error: BaseException) -> BaseException:
+    """The user's message if a worker raised one, else the first failure."""
+    failures = list(getattr(error, "worker_failures", {}).values()) or [error]
+    reasons = [explain(getattr(each, "_base_exc", each)) for each in failures]
+    told = [reason for reason in reasons if isinstance(reason, ConnoteError)]
+    return (told or reasons)[0]

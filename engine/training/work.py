@@ -1,0 +1,214 @@
+"""What one worker does: go on from the newest checkpoint, step, validate, keep, finish."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+
+from engine.errors import StorageError
+from engine.recipe.finetune import Finetune
+from engine.rundir import RunDirectory
+from engine.training.checkpoint import Checkpoints
+from engine.training.finish import finish
+from engine.training.loader import Loader
+from engine.training.logs import Logs
+from engine.training.model_directory import ModelDirectory
+from engine.training.optimization import clip_gradients, rate_at, set_rates
+from engine.training.pairs_file import Pairs
+from engine.training.reader import ImageReader
+from engine.training.state import TrainingState
+from engine.training.step import LocalBatch, accumulate
+from engine.training.validation import Validator, score
+from engine.training.world import World
+
+#: Ids of a bad batch that a message names; all of them are in its file.
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all workers of a training run are told.
+
+    Attributes:
+        settings: the recipe's section.
+        seed: the run's.
+        run: whose images are read.
+        place: the model's directory.
+        max_pixels: larger images are left out.
+    """
+
+    settings: Finetune
+    seed: int
+    run: RunDirectory
+    place: ModelDirectory
+    max_pixels: int
+
+
+def work(job: Job, world: World, tell: Callable[[str], None]) -> None:
+    """Train to the end, with the other workers of `world`, and write the model.
+
+    Raises:
+        RecipeError: the model cannot be had or cannot carry the method.
+        StorageError: the run directory fails, or more batches than allowed have no finite loss.
+    """
+    if not job.place.finished():
+        _Worker(job, world, tell).run()
+    world.wait()
+
+
+class _Worker:
+    def __init__(self, job: Job, world: World, tell: Callable[[str], None]) -> None:
+        self.job, self.settings, self.world = job, job.settings, world
+        self.tell = tell if world.first else lambda line: None
+        self.pairs = pairs = Pairs.read(job.place.pairs)
+        self.state = TrainingState.fresh(job.settings, job.seed, world)
+        self.checkpoints = Checkpoints(job.place.checkpoints, job.settings.keep, self.tell)
+        self.loader = Loader(
+            pairs,
+            ImageReader(job.run.catalog, pairs.images),
+            self.state.method.backbone,
+            job.settings,
+            world,
+            job.seed,
+            lambda id, reason: tell(f"image {id} is left out: {reason}"),
+            job.max_pixels,
+        )
+        self.validator = Validator(pairs, self.loader, job.settings, world)
+        per_epoch = self.loader.batches_of(0)
+        self.total = min(per_epoch * self.settings.epochs, self.settings.max_steps or per_epoch * 10**9)
+        self.every = self.settings.validate_every or per_epoch
+
+    def run(self) -> None:
+        """From where the newest checkpoint is to the end."""
+        self._resume()
+        self.logs = Logs.open(
+            self.job.place.directory, self.settings, self.state.step, self.world.first, self.tell
+        )
+        self.since, self.pairs_since = time.monotonic(), 0
+        try:
+            if self.state.step == 0 and not self.state.before:
+                self.state.before = self._validate()
+            while self.state.step < self.total:
+                self._epoch()
+            self.checkpoints.wait()
+            finish(self.job, self.state, self.pairs, self.validator, self.world, self.tell)
+        finally:
+            self.checkpoints.close()
+            self.logs.close()
+
+    def _resume(self) -> None:
+        """Every worker takes the checkpoint that the first one found whole."""
+        found = self.checkpoints.newest() if self.world.first else None
+        step = self.world.share(found.step if found else None)
+        if step is None:
+            return
+        checkpoint = found or self.checkpoints.at(step)
+        self.state.take(*checkpoint.read(self.world.device), origin=checkpoint.directory.uri)
+        self.tell(f"going on from step {step:,} of {self.total:,}")
+
+    def _epoch(self) -> None:
+        state = self.state
+        for batch in self.loader.batches(state.epoch, state.batch):
+            self._step(batch)
+            state.step, state.batch = state.step + 1, state.batch + 1
+            ended = state.batch == self.loader.batches_of(state.epoch)
+            if ended:
+                state.epoch, state.batch = state.epoch + 1, 0
+            last = state.step == self.total
+            scores = self._validate() if state.step % self.every == 0 or last else None
+            if scores or ended or last or state.step % self.settings.checkpoint_every == 0:
+                self._keep(scores)
+            if last:
+                return
+
+    def _step(self, batch: LocalBatch) -> None:
+        state, settings = self.state, self.settings
+        set_rates(state.optimizer, rate_at(state.step, self.total, settings))
+        state.optimizer.zero_grad(set_to_none=True)
+        low = None if settings.precision == "float32" else getattr(torch, settings.precision)
+        done = accumulate(state.method, batch, self.world, settings.micro_batch, low, state.scaler)
+        if done.pairs < 2 or not math.isfinite(done.loss):
+            self._leave_out(batch, done.loss)
+            return
+        norm = self._update()
+        if norm is None:
+            self._leave_out(batch, math.nan)
+            return
+        self.pairs_since += done.pairs
+        if (state.step + 1) % settings.log_every == 0:
+            self._log(done.loss, norm)
+
+    def _update(self) -> float | None:
+        """Step; returns the gradient's length, or None if it is no number, which leaves all as it was."""
+        state = self.state
+        weights = list(state.weights.values())
+        if state.scaler:
+            state.scaler.unscale_(state.optimizer)
+        norm = clip_gradients(weights, self.settings.clip_norm)
+        if state.scaler:
+            # What overflows in float16 is left out by the scaler, which then takes a smaller factor.
+            state.scaler.step(state.optimizer)
+            state.scaler.update()
+            if not math.isfinite(norm):
+                return norm
+        elif math.isfinite(norm):
+            state.optimizer.step()
+        else:
+            return None
+        if state.average:
+            state.average.update()
+        return norm
+
+    def _leave_out(self, batch: LocalBatch, loss: float) -> None:
+        """Note a batch whose loss is no number; all workers come here together."""
+        self.state.bad += 1
+        place = self.job.place.directory / f"bad-batch-{self.state.step:08d}.json"
+        if self.world.first:
+            text = json.dumps({"step": self.state.step, "loss": str(loss), "ids": list(batch.ids)}, indent=1)
+            place.write_bytes(text.encode())
+        if self.state.bad > self.settings.max_bad_batches:
+            named = ", ".join(dict.fromkeys(batch.ids[:_NAMED]))
+            raise StorageError(
+                f"finetune: the loss of step {self.state.step:,} is {loss} (images {named}, ...; all in "
+                f"{place.uri}); lower finetune.learning_rate, or leave such batches out with "
+                "finetune.max_bad_batches"
+            )
+        self.tell(f"step {self.state.step:,} is left out: its loss is {loss} ({place.name})")
+
+    def _log(self, loss: float, norm: float) -> None:
+        now = time.monotonic()
+        figures = {
+            "loss": loss,
+            "rate": rate_at(self.state.step, self.total, self.settings) * self.settings.learning_rate,
+            "norm": norm,
+            "samples/s": self.pairs_since / max(now - self.since, 1e-9),
+            "waiting": self.loader.waiting(),
+        }
+        self.since, self.pairs_since = now, 0
+        self.logs.write(self.state.step + 1, figures, "train")
+        self.tell(self.logs.line(self.state.step + 1, self.total, figures))
+
+    def _validate(self) -> dict[str, float]:
+        if not self.validator.levels:
+            return {}
+        begun = time.monotonic()
+        with self.state.average.swapped() if self.state.average else nullcontext():
+            scores = self.validator.scores(self.state.method)
+        self.since += time.monotonic() - begun  # of the rate of training it is no part
+        self.logs.write(self.state.step, scores, "validation")
+        told = "  ".join(f"{name} {100 * value:.1f} %" for name, value in scores.items() if "/" not in name)
+        self.tell(f"step {self.state.step:,}: {told}")
+        return scores
+
+    def _keep(self, scores: dict[str, float] | None) -> None:
+        if not self.world.first:
+            return
+        self.logs.flush()
+        weights, rest = self.state.kept()
+        self.checkpoints.save(self.state.step, weights, rest, score(scores) if scores else None)

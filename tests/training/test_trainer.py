@@ -1,0 +1,133 @@
+"""Training through Ray: to the end, killed and gone on with, refused where it was changed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import psutil
+import pytest
+import torch
+from ray.cluster_utils import Cluster
+
+from engine.encoders import EncoderName, load_encoder
+from tests.flow.runs import descendants, wait_for
+from tests.training import runs
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+WORKERS = 2
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run trained by two workers that nothing disturbed."""
+    root = tmp_path_factory.mktemp("undisturbed")
+    runs.finish(runs.mined(root, workers=WORKERS))
+    return root
+
+
+def same(one: Path, other: Path) -> None:
+    found, wanted = runs.weights(one), runs.weights(other)
+    assert found.keys() == wanted.keys()
+    for name in wanted:
+        assert np.array_equal(found[name], wanted[name]), f"{name} differs"
+
+
+def checkpoints(root: Path) -> list[str]:
+    return sorted(
+        path.parent.name for path in root.glob("run/models/full/checkpoints/step-*/checkpoint.json")
+    )
+
+
+@pytest.mark.parametrize("kept", [1, 3])
+def test_a_killed_driver_goes_on(undisturbed: Path, tmp_path: Path, kept: int) -> None:
+    recipe = runs.mined(tmp_path, workers=WORKERS)
+    process = runs.start(recipe)
+    wait_for(lambda: len(checkpoints(tmp_path)) >= min(kept, 2) and steps(tmp_path) >= 3 * kept)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    wait_for(lambda: not any(child.is_running() and child.status() != "zombie" for child in children))
+    assert not (tmp_path / "run/models/full/connote.json").exists(), "the kill came too late"
+    text = runs.finish(recipe)
+    assert "going on from step" in text
+    same(tmp_path, undisturbed)
+    # The log is that of an undisturbed run.
+    assert logged(tmp_path) == logged(undisturbed)
+
+
+def test_a_killed_worker_is_replaced(undisturbed: Path, tmp_path: Path) -> None:
+    process = runs.start(runs.mined(tmp_path, workers=WORKERS))
+    wait_for(lambda: bool(checkpoints(tmp_path)))
+    victims = descendants(process, "RayTrainWorker")
+    assert len(victims) >= WORKERS
+    victims[-1].kill()
+    text, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, text
+    assert "a worker was lost" in text
+    same(tmp_path, undisturbed)
+
+
+def test_a_lost_node(undisturbed: Path, tmp_path: Path) -> None:
+    recipe = runs.mined(tmp_path, workers=WORKERS)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        node = cluster.add_node(num_cpus=2)
+        process = runs.start(recipe, "--address", cluster.address)
+        wait_for(lambda: bool(checkpoints(tmp_path)))
+        cluster.remove_node(node, allow_graceful=False)
+        cluster.add_node(num_cpus=2)
+        text, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, text
+    finally:
+        cluster.shutdown()
+    same(tmp_path, undisturbed)
+
+
+def test_a_finished_model_is_left_alone_and_a_changed_recipe_refused(undisturbed: Path) -> None:
+    root = undisturbed
+    before = (root / "run/models/full/connote.json").stat().st_mtime_ns
+    text = runs.finish(root / "recipe.yaml")
+    assert text.startswith("model ") and "t2i R@1" in text
+    text = runs.finish(root / "recipe.yaml", "--set", "finetune.batch=8", status=2)
+    assert "finetune.batch is 8, and was 16 when this training began" in text
+    # What decides nothing may change.
+    runs.finish(root / "recipe.yaml", "--set", "finetune.log_every=7")
+    assert (root / "run/models/full/connote.json").stat().st_mtime_ns == before
+
+
+def test_the_model_loads_elsewhere(undisturbed: Path) -> None:
+    root = undisturbed
+    directory = root / "run/models/full"
+    model, _ = open_clip.create_model_from_pretrained(f"local-dir:{directory}")
+    encoder = load_encoder(EncoderName.parse(f"connote:{directory}"))
+    texts = ["a hound", "an anchor"]
+    tokens = open_clip.get_tokenizer(f"local-dir:{directory}")(texts)
+    with torch.no_grad():
+        theirs = model.encode_text(tokens, normalize=True).numpy()
+    np.testing.assert_allclose(encoder.embed_texts(texts), theirs, atol=1e-5)
+    card = (directory / "README.md").read_text()
+    assert "open_clip" in card and "t2i" in card
+    about = json.loads((directory / "connote.json").read_text())
+    assert about["steps"] == 24 and set(about["before"]) == set(about["validation"])
+
+
+def steps(root: Path) -> int:
+    """The step of the newest checkpoint."""
+    return max((int(name.split("-")[1]) for name in checkpoints(root)), default=0)
+
+
+def logged(root: Path) -> list[dict[str, str]]:
+    """The rows of metrics.csv without what depends on the clock."""
+    with (root / "run/models/full/metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        for name in ("samples/s", "waiting", "time", "seconds"):
+            row.pop(name, None)
+    return rows

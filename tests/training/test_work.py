@@ -1,0 +1,218 @@
+"""One worker without Ray: stopped at every kind of step and gone on with, bad batches, full disks."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from engine.encoders import EncoderName, load_encoder
+from engine.errors import RecipeError, StorageError
+from engine.export.mined import SampleReader, open_run
+from engine.recipe import load_recipe
+from engine.recipe.finetune import Finetune
+from engine.rundir import RunDirectory
+from engine.storage import Location
+from engine.training.captions import collect
+from engine.training.model_directory import ModelDirectory
+from engine.training.pairs import join
+from engine.training.work import Job, work
+from engine.training.world import World
+from tests.training import runs
+
+#: Few of everything: a method is trained in a second.
+SMALL = {"batch": 16, "epochs": 2, "checkpoint_every": 2, "validate_every": 5, "data": {"validation": 0.2}}
+
+
+class Stopped(BaseException):
+    """Stands for the end of a process."""
+
+
+def job_of(root: Path, broken: Sequence[int] = (), **finetune: Any) -> Job:
+    recipe = load_recipe(runs.mined(root, count=28, broken=broken, **{**SMALL, **finetune}))
+    run, settings = RunDirectory.at(recipe.run.out or ""), recipe.finetune
+    assert settings is not None
+    place, mined = ModelDirectory.of(run, settings), open_run(run, recipe)
+    reader = SampleReader(mined)
+    parts = ((row["catalog"], row["start"], reader.part(row)) for row in mined.parts())
+    join([collect(parts, settings.data)], settings, recipe.run.seed).write(place.pairs)
+    place.begin(settings, recipe.run.seed)
+    return Job(settings, recipe.run.seed, run, place, recipe.images.max_pixels)
+
+
+def train(job: Job, stop_after: int | None = None) -> list[str]:
+    """Train, or die after so many steps; what was said."""
+    torch.set_num_threads(1)
+    lines = list[str]()
+
+    def tell(line: str) -> None:
+        lines.append(line)
+        if stop_after is not None and line.startswith(f"finetune  {stop_after}/"):
+            raise Stopped
+
+    work(job, World(), tell)
+    return lines
+
+
+def weights(job: Job) -> dict[str, Any]:
+    about = job.place.about()
+    return load_file(Path(job.place.directory.uri) / about["files"].rpartition("/")[2])
+
+
+def rows(job: Job) -> list[dict[str, str]]:
+    with (Path(job.place.directory.uri) / "metrics.csv").open() as file:
+        found = list(csv.DictReader(file))
+    return [{name: row[name] for name in row if name not in ("samples/s", "waiting")} for row in found]
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "prefix", "pvse", "pcme", "dive"])
+def test_a_resumed_training_is_the_undisturbed_one(tmp_path: Path, method: str) -> None:
+    more = {"ema": 0.9} if method == "full" else {}
+    wanted = job_of(tmp_path / "one", method=method, **more)
+    said = train(wanted)
+    assert any(line.startswith("finetune  6/") for line in said)
+    job = job_of(tmp_path / "other", method=method, **more)
+    # Before a checkpoint, right after one, in mid-epoch, and at the last step.
+    last = wanted.place.about()["steps"]
+    for stop in (1, 4, 7, last):
+        with pytest.raises(Stopped):
+            train(job, stop)
+    assert any("going on from step" in line for line in train(job))
+    found, true = weights(job), weights(wanted)
+    assert found.keys() == true.keys()
+    for name in true:
+        assert np.array_equal(found[name], true[name]), f"{name} differs"
+    assert rows(job) == rows(wanted)
+    assert job.place.about()["validation"] == wanted.place.about()["validation"]
+
+
+def test_a_finished_training_is_left_alone(tmp_path: Path) -> None:
+    job = job_of(tmp_path)
+    train(job)
+    assert train(job) == []
+
+
+@pytest.mark.parametrize("method", ["prefix", "pvse", "pcme", "dive"])
+def test_a_method_loads_as_an_encoder(tmp_path: Path, method: str) -> None:
+    job = job_of(tmp_path, method=method, max_steps=2)
+    train(job)
+    name = f"connote:{job.place.directory.uri}"
+    encoder = load_encoder(EncoderName.parse(name))
+    picture = runs.picture()
+    vectors = encoder.embed_images([encoder.prepare(picture)])
+    assert vectors.shape == ((1, 2, 16) if method in ("pvse", "dive") else (1, 16))
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=-1), 1, atol=1e-5)
+    assert encoder.texts == (method in ("prefix", "pcme"))
+    if method == "prefix":
+        metaphor = load_encoder(EncoderName.parse(f"{name}@metaphor"))
+        assert not np.allclose(metaphor.embed_images([metaphor.prepare(picture)]), vectors)
+        plain = load_encoder(EncoderName.parse(job.settings.model))
+        np.testing.assert_allclose(plain.embed_images([plain.prepare(picture)]), vectors, atol=1e-6)
+    else:
+        with pytest.raises(RecipeError, match=f"method {method} has no levels; leave out @metaphor"):
+            load_encoder(EncoderName.parse(f"{name}@metaphor"))
+
+
+def test_a_batch_without_a_loss_stops_the_run_and_names_its_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = job_of(tmp_path)
+    poison(monkeypatch, {5})
+    with pytest.raises(StorageError, match=r"loss of step 5 is nan .*max_bad_batches"):
+        train(job)
+    noted = json.loads((Path(job.place.directory.uri) / "bad-batch-00000005.json").read_text())
+    assert noted["step"] == 5 and len(noted["ids"]) in (15, 16)
+    monkeypatch.undo()
+    train(job)  # what was done before is kept
+
+
+def test_bad_batches_are_left_out_where_that_is_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = job_of(tmp_path, max_bad_batches=2)
+    poison(monkeypatch, {3, 5})
+    said = train(job)
+    assert [line for line in said if "is left out" in line] == [
+        f"step {step} is left out: its loss is nan (bad-batch-0000000{step}.json)" for step in (3, 5)
+    ]
+    assert job.place.about()["bad_batches"] == 2
+    assert all(np.isfinite(value).all() for value in weights(job).values())
+
+
+def test_images_that_cannot_be_read_are_left_out_and_named(tmp_path: Path) -> None:
+    job = job_of(tmp_path, broken=range(4))
+    said = train(job)
+    named = [line for line in said if line.startswith("image ")]
+    assert 1 <= len(named) <= 4 and all(line.endswith("is left out: truncated image") for line in named)
+    assert job.place.finished()
+
+
+def test_a_full_disk_while_saving_keeps_what_was_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = job_of(tmp_path)
+    write = Location.write_bytes
+
+    def full(self: Location, data: bytes, replace: bool = True) -> bool:
+        if "step-00000004" in self.uri:
+            raise StorageError(f"{self.uri}: the disk is full; make room and run the same command again")
+        return write(self, data, replace)
+
+    monkeypatch.setattr(Location, "write_bytes", full)
+    with pytest.raises(StorageError, match="the disk is full"):
+        train(job)
+    assert job.place.reached() == 2
+    monkeypatch.undo()
+    assert "going on from step 2 of" in train(job)[0]
+
+
+def test_weights_are_gone_on_from_under_another_name(tmp_path: Path) -> None:
+    first = job_of(tmp_path / "a", max_steps=4)
+    train(first)
+    second = job_of(tmp_path / "b", max_steps=4, start=first.place.directory.uri, learning_rate=1e-12)
+    train(second)
+    for name, value in weights(first).items():
+        np.testing.assert_allclose(weights(second)[name], value, atol=1e-6)
+    with pytest.raises(StorageError, match=r"its weights are of another model or method"):
+        train(job_of(tmp_path / "c", method="lora", start=first.place.directory.uri))
+
+
+def test_the_best_mixture_of_old_and_new_weights(tmp_path: Path) -> None:
+    for method in ("full", "lora"):
+        job = job_of(tmp_path / method, method=method, interpolate=[0, 1], learning_rate=1e-12)
+        train(job)
+        found = job.place.about()["interpolation"]
+        # All shares score alike: the smallest is taken, which is the model as it was.
+        assert found["share"] == 0 and [share for share, _ in found["tried"]] == [0, 1]
+
+
+def test_changed_settings_are_refused_by_name(tmp_path: Path) -> None:
+    job = job_of(tmp_path)
+    other = Finetune.model_validate({**job.settings.model_dump(), "batch": 8})
+    with pytest.raises(RecipeError, match=r"finetune\.batch is 8 \(was 16\): this training began"):
+        job.place.check(other, job.seed)
+    with pytest.raises(RecipeError, match=r"run\.seed is 4 \(was 3\)"):
+        job.place.check(job.settings, 4)
+    free = Finetune.model_validate({**job.settings.model_dump(), "workers": 3, "keep": 9})
+    job.place.check(free, job.seed)
+
+
+def poison(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
+    """Give the batches of these steps captions whose tokens make the model's output no number."""
+    from engine.training import work as module
+
+    accumulate, seen = module.accumulate, iter(range(10**6))
+
+    def poisoned(method: Any, batch: Any, *more: Any) -> Any:
+        if next(seen) in steps:
+            batch.pixels.fill_(float("nan"))
+        return accumulate(method, batch, *more)
+
+    monkeypatch.setattr(module, "accumulate", poisoned)
