@@ -20,6 +20,9 @@ NAMES = (
     "knn_speed",
     "cluster_speed",
     "embed_speed",
+    "train_speed",
+    "train_scaling",
+    "checkpoint_cost",
     "terrarium_quality",
 )
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"

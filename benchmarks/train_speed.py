@@ -9,8 +9,6 @@ engine's share of time spent waiting for data is printed, too: less than 5 % is 
 
 from __future__ import annotations
 
-import csv
-import json
 import re
 import statistics
 import subprocess
@@ -18,11 +16,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.embed_speed import write_images
 from benchmarks.outcome import Outcome, main, median
+from benchmarks.training_runs import ARCHITECTURE, BATCH, EVERY, train, write_set
 
-BATCH, THREADS, IMAGES, EVERY = 64, 2, 512, 2
-ARCHITECTURE = "ViT-S-32"
+THREADS = 2
 
 
 def run(quick: bool) -> Outcome:
@@ -31,66 +28,15 @@ def run(quick: bool) -> Outcome:
     ratios, waits = list[float](), list[float]()
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        write_images(root / "images", (640, 480), IMAGES)
-        write_table(root)
-        write_model(root / "model")
+        write_set(root)
         for index in range(rounds):
-            ours, waiting = engine(root, index, epochs)
+            ours, waiting = train(root, f"run{index}", epochs=epochs, cpus=THREADS, decode_threads=2)
             theirs = open_clip_train(root, index, epochs)
             print(f"  engine {ours:.2f}, open_clip_train {theirs:.2f} pairs/s; waiting {100 * waiting:.1f} %")
             ratios.append(ours / theirs)
             waits.append(waiting)
     print(f"  share of time waiting for data: {100 * statistics.median(waits):.1f} % (asked for: below 5 %)")
     return Outcome("train_speed", median(ratios), 1.0, "open_clip_train")
-
-
-def write_table(root: Path) -> None:
-    """The pairs as open_clip's CSV loader reads them."""
-    with (root / "pairs.tsv").open("w") as file:
-        table = csv.writer(file, delimiter="\t")
-        table.writerow(["filepath", "title"])
-        for index, path in enumerate(sorted((root / "images").glob("*.jpg"))):
-            table.writerow([str(path), f"a scene with the number {index} in it"])
-
-
-def write_model(directory: Path) -> None:
-    """The model with random weights, as open_clip publishes one."""
-    import open_clip
-    import torch
-    from safetensors.torch import save_file
-
-    directory.mkdir()
-    torch.manual_seed(0)
-    model = open_clip.create_model(ARCHITECTURE)
-    save_file(model.state_dict(), directory / "weights.safetensors")
-    settings = {"model_cfg": open_clip.get_model_config(ARCHITECTURE), "preprocess_cfg": {}}
-    (directory / "config.json").write_text(json.dumps(settings))
-
-
-def engine(root: Path, index: int, epochs: int) -> tuple[float, float]:
-    """Pairs/s of the engine, and its share of time waiting for data."""
-    recipe = {
-        "images": {"source": "tsv", "uri": str(root / "pairs.tsv")},
-        "run": {"out": str(root / f"run{index}")},
-        "finetune": {
-            "model": f"open_clip:{root}/model/config.json/weights.safetensors",
-            "data": {"captions": ["original"], "validation": 0},
-            "batch": BATCH,
-            "micro_batch": BATCH,
-            "epochs": epochs,
-            "checkpoint_every": 10**6,
-            "log_every": EVERY,
-            "cpus": THREADS,
-            "decode_threads": 2,
-        },
-    }
-    (root / "recipe.yaml").write_text(json.dumps(recipe))
-    command = [sys.executable, "-m", "jobs.finetune", str(root / "recipe.yaml")]
-    subprocess.run(command, check=True, stdout=subprocess.PIPE)
-    with (root / f"run{index}/models/full/metrics.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if row.get("samples/s")]
-    rates, waits = [float(row["samples/s"]) for row in rows], [float(row["waiting"]) for row in rows]
-    return statistics.median(rates[1:]), statistics.median(waits[1:])
 
 
 def open_clip_train(root: Path, index: int, epochs: int) -> float:

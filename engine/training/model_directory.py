@@ -11,7 +11,6 @@ from engine.errors import RecipeError
 from engine.recipe.finetune import FREE, Finetune
 from engine.rundir import RunDirectory
 from engine.storage import Location
-from engine.training.checkpoint import check_settings, newest_step
 
 #: What the directory holds, written last: its presence means that training is over.
 DONE = "connote.json"
@@ -52,6 +51,8 @@ class ModelDirectory:
         Raises:
             RecipeError: naming each that differs.
         """
+        from engine.training.checkpoint import check_settings  # imports torch
+
         if self._settings.exists():
             check_settings(json.loads(self._settings.read_text()), deciding(settings, seed))
 
@@ -78,6 +79,8 @@ class ModelDirectory:
 
     def reached(self) -> int:
         """The step of the newest checkpoint, -1 if there is none."""
+        from engine.training.checkpoint import newest_step  # imports torch
+
         return newest_step(self.checkpoints)
 
     def lines(self) -> list[str]:

@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import ray
 
 from engine.errors import ConnoteError, StorageError
-from engine.export.mined import MinedRun, SampleReader, open_run
+from engine.export.mined import open_run
 from engine.flow.catalog import refresh_catalog
 from engine.flow.cluster import Reservation, cluster
 from engine.flow.explain import explain
-from engine.flow.spread import call, each, slices
 from engine.recipe import Recipe
-from engine.recipe.finetune import Finetune, TrainingData
+from engine.recipe.finetune import Finetune
 from engine.rundir import RunDirectory
 from engine.stages import build_stages
-from engine.training.captions import Collected, collect
+from engine.training.board import told
+from engine.training.collecting import collect_pairs
 from engine.training.log_services import check_services
 from engine.training.model_directory import ModelDirectory
-from engine.training.pairs import join
-from engine.training.reader import ImageReader
 from engine.training.work import Job
-
-#: Seconds between two looks at what the workers have to say.
-_LOOK_EVERY_S = 0.5
 
 
 def finetune(
@@ -68,7 +61,7 @@ def finetune(
     with cluster(address, [reserved], verbose):
         _catalog(recipe, run, say)
         if not place.pairs.exists():
-            _collect(open_run(run, recipe), place, settings, recipe.run.seed, say)
+            collect_pairs(open_run(run, recipe), place.pairs, settings, recipe.run.seed, say)
         place.begin(settings, recipe.run.seed)
         _train(Job(settings, recipe.run.seed, run, place, recipe.images.max_pixels), say)
     return place.lines()
@@ -87,36 +80,12 @@ def _catalog(recipe: Recipe, run: RunDirectory, say: Callable[[str], None]) -> N
         run.write_plan(plan)
 
 
-def _collect(
-    mined: MinedRun, place: ModelDirectory, settings: Finetune, seed: int, say: Callable[[str], None]
-) -> None:
-    """Write the pairs; captions travel between tasks, and counts come back."""
-    found = each(slices(list(mined.parts())), _collect_slice, mined.bare(), settings.data)
-    told = call(_join, found, mined.directory, place, settings, seed)
-    for line in told:
-        say(line)
-
-
-def _collect_slice(parts: Any, mined: MinedRun, data: TrainingData) -> Collected:
-    reader = SampleReader(mined)
-    return collect(((row["catalog"], row["start"], reader.part(row)) for row in parts), data)
-
-
-def _join(
-    found: list[Any], run: RunDirectory, place: ModelDirectory, settings: Finetune, seed: int
-) -> list[str]:
-    pairs = join([ray.get(reference) for reference in found], settings, seed)
-    ImageReader(run.catalog, pairs.images).check()
-    pairs.write(place.pairs)
-    return pairs.told()
-
-
 def _train(job: Job, say: Callable[[str], None]) -> None:
     """Run the workers until they are through; a worker that dies costs what followed the last checkpoint."""
     settings, failures, reached = job.settings, 0, -1
     while True:
         try:
-            with _told(say) as board:
+            with told(say) as board:
                 _fit(job, board)
             return
         except ray.train.TrainingFailedError as error:
@@ -167,46 +136,6 @@ def _work(config: dict[str, Any]) -> None:
         torch.set_num_threads(max(1, round(job.settings.cpus)))
     world = World(context.get_world_rank(), context.get_world_size(), torch.device(get_device()))
     work(job, world, lambda line: board.tell.remote(line))
-
-
-@ray.remote(num_cpus=0)
-class _Board:
-    """Where the workers leave lines for the terminal, which is another process's."""
-
-    def __init__(self) -> None:
-        self._lines: list[str] = []
-
-    def tell(self, line: str) -> None:
-        self._lines.append(line)
-
-    def take(self) -> list[str]:
-        lines, self._lines = self._lines, []
-        return lines
-
-
-@contextlib.contextmanager
-def _told(say: Callable[[str], None]) -> Iterator[Any]:
-    """A board whose lines are said while this is open."""
-    board: Any = _Board.remote()  # type: ignore[attr-defined]
-    over = threading.Event()
-
-    def look() -> None:
-        with contextlib.suppress(ray.exceptions.RayError):
-            while True:
-                last = over.wait(_LOOK_EVERY_S)
-                for line in ray.get(board.take.remote()):
-                    say(line)
-                if last:
-                    return
-
-    thread = threading.Thread(target=look, name="board", daemon=True)
-    thread.start()
-    try:
-        yield board
-    finally:
-        over.set()
-        thread.join(timeout=5)
-        ray.kill(board)
 
 
 def _reason(error: BaseException) -> BaseException:
