@@ -57,7 +57,7 @@ def mined(
             "method": "full",
             "model": model,
             "batch": 16,
-            "epochs": 2,
+            "epochs": 4,
             "learning_rate": 1e-3,
             "checkpoint_every": 3,
             "validate_every": 10,

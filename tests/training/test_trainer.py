@@ -49,7 +49,7 @@ def checkpoints(root: Path) -> list[str]:
 def test_a_killed_driver_goes_on(undisturbed: Path, tmp_path: Path, kept: int) -> None:
     recipe = runs.mined(tmp_path, workers=WORKERS)
     process = runs.start(recipe)
-    wait_for(lambda: len(checkpoints(tmp_path)) >= min(kept, 2) and steps(tmp_path) >= 3 * kept)
+    wait_for(lambda: steps(tmp_path) >= 3 * kept, 300)
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -64,7 +64,7 @@ def test_a_killed_driver_goes_on(undisturbed: Path, tmp_path: Path, kept: int) -
 
 def test_a_killed_worker_is_replaced(undisturbed: Path, tmp_path: Path) -> None:
     process = runs.start(runs.mined(tmp_path, workers=WORKERS))
-    wait_for(lambda: bool(checkpoints(tmp_path)))
+    wait_for(lambda: bool(checkpoints(tmp_path)), 300)
     victims = descendants(process, "RayTrainWorker")
     assert len(victims) >= WORKERS
     victims[-1].kill()
@@ -80,7 +80,7 @@ def test_a_lost_node(undisturbed: Path, tmp_path: Path) -> None:
     try:
         node = cluster.add_node(num_cpus=2)
         process = runs.start(recipe, "--address", cluster.address)
-        wait_for(lambda: bool(checkpoints(tmp_path)))
+        wait_for(lambda: bool(checkpoints(tmp_path)), 300)
         cluster.remove_node(node, allow_graceful=False)
         cluster.add_node(num_cpus=2)
         text, _ = process.communicate(timeout=300)
@@ -115,7 +115,7 @@ def test_the_model_loads_elsewhere(undisturbed: Path) -> None:
     card = (directory / "README.md").read_text()
     assert "open_clip" in card and "t2i" in card
     about = json.loads((directory / "connote.json").read_text())
-    assert about["steps"] == 24 and set(about["before"]) == set(about["validation"])
+    assert about["steps"] == 48 and set(about["before"]) == set(about["validation"])
 
 
 def steps(root: Path) -> int:
