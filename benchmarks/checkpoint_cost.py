@@ -46,8 +46,9 @@ def steps(root: Path, name: str, checkpoint_every: int) -> float:
 
     from engine.recipe import load_recipe
     from engine.rundir import RunDirectory
+    from engine.training.job import Job
     from engine.training.model_directory import ModelDirectory
-    from engine.training.work import Job, work
+    from engine.training.work import work
     from engine.training.world import World
 
     torch.set_num_threads(2)

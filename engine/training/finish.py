@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from engine.training.interpolation import best_share, interpolated
+from engine.training.job import Job
 from engine.training.model_card import DataFacts, model_card
 from engine.training.pairs_file import Pairs
 from engine.training.result import trained_weights, write_result
 from engine.training.state import TrainingState
 from engine.training.validation import Validator, score
 from engine.training.world import World
-
-if TYPE_CHECKING:
-    from engine.training.work import Job
 
 
 def finish(

@@ -19,9 +19,9 @@ from engine.rundir import RunDirectory
 from engine.stages import build_stages
 from engine.training.board import told
 from engine.training.collecting import collect_pairs
+from engine.training.job import Job
 from engine.training.log_services import check_services
 from engine.training.model_directory import ModelDirectory
-from engine.training.work import Job
 
 
 def finetune(

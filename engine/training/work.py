@@ -7,18 +7,15 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
 
 import torch
 
 from engine.errors import StorageError
-from engine.recipe.finetune import Finetune
-from engine.rundir import RunDirectory
 from engine.training.checkpoint import Checkpoints
 from engine.training.finish import finish
+from engine.training.job import Job
 from engine.training.loader import Loader
 from engine.training.logs import Logs
-from engine.training.model_directory import ModelDirectory
 from engine.training.optimization import clip_gradients, rate_at, set_rates
 from engine.training.pairs_file import Pairs
 from engine.training.reader import ImageReader
@@ -29,25 +26,6 @@ from engine.training.world import World
 
 #: Ids of a bad batch that a message names; all of them are in its file.
 _NAMED = 3
-
-
-@dataclass(frozen=True)
-class Job:
-    """What all workers of a training run are told.
-
-    Attributes:
-        settings: the recipe's section.
-        seed: the run's.
-        run: whose images are read.
-        place: the model's directory.
-        max_pixels: larger images are left out.
-    """
-
-    settings: Finetune
-    seed: int
-    run: RunDirectory
-    place: ModelDirectory
-    max_pixels: int
 
 
 def work(job: Job, world: World, tell: Callable[[str], None]) -> None:

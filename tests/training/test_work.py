@@ -21,9 +21,10 @@ from engine.recipe.finetune import Finetune
 from engine.rundir import RunDirectory
 from engine.storage import Location
 from engine.training.captions import collect
+from engine.training.job import Job
 from engine.training.model_directory import ModelDirectory
 from engine.training.pairs import join
-from engine.training.work import Job, work
+from engine.training.work import work
 from engine.training.world import World
 from tests.training import runs
 
