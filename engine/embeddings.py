@@ -49,13 +49,11 @@ class CaptionVectors:
     """The captions of the images of one part.
 
     Attributes:
-        numbers: (n,), uint64: the samples' ids as numbers.
         offsets: (n + 1,), int64: the rows of each sample's captions; those without a vector are
             left out.
         vectors: (c, d), float16 or float32, unit rows.
     """
 
-    numbers: NDArray[np.uint64]
     offsets: NDArray[np.int64]
     vectors: NDArray[Any]
 
@@ -102,7 +100,7 @@ class VectorTables:
         return ImageVectors(numbers_of(ids), ids, table["key"].to_pylist(), good, vectors, errors)
 
     def captions(self, part: str) -> CaptionVectors:
-        """The vectors of the captions of a part's images; see `images`."""
+        """The vectors of the captions of a part's images, in the order of `images`; see there."""
         table = self._read(part)
         lists = table["vectors"].combine_chunks()
         counts = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
@@ -111,8 +109,7 @@ class VectorTables:
         owner = np.repeat(np.arange(len(counts)), counts)
         kept = np.bincount(owner[good], minlength=len(counts))
         offsets = np.concatenate([[0], np.cumsum(kept)]).astype(np.int64)
-        numbers = numbers_of(table["id"].to_pylist())
-        return CaptionVectors(numbers, offsets, vectors[good])
+        return CaptionVectors(offsets, vectors[good])
 
     def _read(self, part: str) -> pa.Table:
         table = self.tables.read(part, self.schema)

@@ -11,8 +11,14 @@ import ray
 from numpy.typing import NDArray
 
 from engine.embeddings import VectorTables, rows_of
-from engine.flow.spread import each, slices
+from engine.flow.spread import SLICE, slices
 from engine.polysemy.radius import Captions
+
+#: Tasks that read for all batches. A batch gets a piece from each of them; pieces of less than
+#: 100 KiB Ray would keep in the driver.
+_READERS = 32
+#: How often a task is tried by workers that die.
+_RETRIES = 3
 
 
 @dataclass(frozen=True)
@@ -53,19 +59,34 @@ class Members:
         return Members(self.numbers[rows], self.looks[rows], self.images[rows], captions)
 
 
-def gather(wanted: NDArray[np.uint64], sources: Sources, parts: Sequence[str]) -> list[Any]:
-    """References to the `Members` among the wanted samples (ascending), by slices of the parts."""
-    reference = ray.put(wanted)
-    return each(slices(parts), _gather, reference, sources)
+def gather(batches: Sequence[NDArray[np.uint64]], sources: Sources, parts: Sequence[str]) -> list[list[Any]]:
+    """Read the wanted samples of some batches; each part is read once for all of them.
+
+    Args:
+        batches: the numbers (ascending) that each batch wants; one may be in several.
+        sources: what is read.
+        parts: all parts of the run.
+
+    Returns:
+        For each batch references to the `Members` that it wants, for `collect`: a batch is never sent
+        what only others want.
+    """
+    if not batches:
+        return []
+    task = ray.remote(_gather).options(num_cpus=1, num_returns=len(batches), max_retries=_RETRIES)
+    reference, some = ray.put(list(batches)), slices(parts, max(SLICE, -(-len(parts) // _READERS)))
+    found = [task.remote(slice_, reference, sources) for slice_ in some]
+    return [list(pieces) for pieces in zip(*(_several(one) for one in found), strict=True)]
 
 
-def collect(pieces: Sequence[Any], wanted: NDArray[np.uint64]) -> Members:
-    """The wanted samples out of what `gather` found; called in a task."""
-    taken = []
-    for reference in pieces:
-        piece: Members = ray.get(reference)
-        taken.append(piece.take(np.flatnonzero(is_in(piece.numbers, wanted))))
-    return join(taken)
+def _several(returned: Any) -> list[Any]:
+    """Of a task that returns one object Ray gives no list."""
+    return returned if isinstance(returned, list) else [returned]
+
+
+def collect(pieces: Sequence[Any]) -> Members:
+    """The samples of one batch out of what `gather` found; called in a task."""
+    return join([ray.get(reference) for reference in pieces])
 
 
 def join(pieces: Sequence[Members]) -> Members:
@@ -82,8 +103,11 @@ def join(pieces: Sequence[Members]) -> Members:
     return whole.take(np.argsort(numbers))
 
 
-def _gather(parts: Sequence[str], wanted: NDArray[np.uint64], sources: Sources) -> Members:
-    return join([_of_part(part, wanted, sources) for part in parts])
+def _gather(parts: Sequence[str], batches: Sequence[NDArray[np.uint64]], sources: Sources) -> Any:
+    wanted = np.unique(np.concatenate(batches))
+    found = join([_of_part(part, wanted, sources) for part in parts])
+    pieces = [found.take(np.flatnonzero(is_in(found.numbers, batch))) for batch in batches]
+    return pieces if len(pieces) > 1 else pieces[0]
 
 
 def _of_part(part: str, wanted: NDArray[np.uint64], sources: Sources) -> Members:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from engine.clustering.drawing import drawn
 from engine.clustering.tables import Clustering, numbers_in
 from engine.embeddings import VectorTables, rows_of
-from engine.flow.neighbours import nearest_images
+from engine.flow.neighbours import NOBODY, nearest_images
 from engine.flow.spread import call, each, results, slices
 from engine.recipe import Polysemy
 
@@ -27,7 +28,7 @@ class Neighbourhood:
 
     Attributes:
         queries: (q,), uint64.
-        near: (q, k), uint64; the largest number where there are no more.
+        near: (q, k), uint64; `NOBODY` where there are no more.
         cosines: (q, k), float64, to the query in the space in which images are compared.
         distances: (q, k), float64, on the map; None where the radius counts neighbours.
     """
@@ -37,9 +38,15 @@ class Neighbourhood:
     cosines: NDArray[np.float64] | None
     distances: NDArray[np.float64] | None
 
-    def wanted(self) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-        """Whose vectors are needed."""
-        return self.queries, self.near.ravel()
+    def wanted(self) -> NDArray[np.uint64]:
+        """Whose vectors are needed, ascending."""
+        return np.unique(np.concatenate([self.queries, self.near[self.near != NOBODY]]))
+
+    def batches(self, rows: int) -> list[Neighbourhood]:
+        """Those of some queries each, which want about so many images."""
+        wanted = 1 + (self.near != NOBODY).sum(axis=1)
+        _, starts = np.unique(np.cumsum(wanted) // rows, return_index=True)
+        return [self.some(slice(*edges)) for edges in pairwise([*starts.tolist(), len(self.queries)])]
 
     def cut(self, radii: Sequence[float]) -> int:
         """How many queries have more images within the largest radius than were looked at."""
@@ -70,6 +77,8 @@ def neighbours_of_queries(
     if settings.radius == "map":
         assert clustering is not None
         queries, near, distances = call(_near_on_map, clustering, parts, queries, cpus=settings.cpus)
+        # Nobody asks for the vectors of images beyond the largest radius.
+        near = np.where(distances <= max(settings.radii), near, NOBODY)
         return Neighbourhood(queries, near, None, distances)
     furthest = int(max(settings.radii))
     # One more than asked for: each query finds itself.

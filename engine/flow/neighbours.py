@@ -13,6 +13,8 @@ from engine.embeddings import VectorTables
 from engine.flow.spread import each, results, slices
 from engine.neighbours import Nearest, merge, nearest
 
+#: In the place of a neighbour where there are no more.
+NOBODY = np.uint64(2**64 - 1)
 #: Parts that one task searches; it holds about `_ROWS` vectors and k rows a query.
 _SLICE_PARTS = 32
 #: Images that are searched at once.
@@ -37,8 +39,8 @@ def nearest_images(
         cpus, gpus: that each task reserves; with a GPU the products are computed there.
 
     Returns:
-        `rows` holds the images' ids as numbers (uint64; the largest number where there are fewer
-        than k), `scores` their cosines.
+        `rows` holds the images' ids as numbers (uint64; `NOBODY` where there are fewer than k),
+        `scores` their cosines.
     """
     device = "cuda" if gpus else "cpu"
     found = each(slices(parts, _SLICE_PARTS), _search, queries, k, gallery, device, cpus=cpus, gpus=gpus)
@@ -76,7 +78,7 @@ def _together(
 def named(found: Nearest, numbers: NDArray[np.uint64]) -> Nearest:
     """With ids as numbers in the place of rows."""
     missing = found.rows < 0
-    ids = np.append(numbers, np.uint64(2**64 - 1))[np.where(missing, len(numbers), found.rows)]
+    ids = np.append(numbers, NOBODY)[np.where(missing, len(numbers), found.rows)]
     return Nearest(ids, found.scores)
 
 

@@ -25,8 +25,8 @@ from engine.recipe import Polysemy, Recipe
 from engine.rundir import RunDirectory
 from engine.storage import digest_of
 
-#: Queries, or clusters, that one task measures.
-_BATCH = 32
+#: Images that the queries, or the clusters, of one task want: some 50 MB of vectors.
+_ROWS = 4096
 
 
 def measure_polysemy(
@@ -61,12 +61,16 @@ def measure_polysemy(
             f"'{first.looks.encoder}' (and a place on the map, for radius: map); there is nobody to compare"
         )
     groups = _cluster_groups(settings, clustering, parts, recipe.run.seed)
+    some, bunches = neighbours.batches(_ROWS), _bunches(groups, settings)
+    wanted = [
+        *(each_.wanted() for each_ in some),
+        *(np.unique(np.concatenate([*b.values()])) for b in bunches),
+    ]
     curves, rows = [], []
     for text, source in sources.items():
-        wanted = np.unique(np.concatenate([*neighbours.wanted(), *groups.values()]))
         pieces = gather(wanted, source, parts)
-        curves.append((text, _curve(neighbours, pieces, settings)))
-        rows += _clusters(groups, pieces, text)
+        curves.append((text, _curve(some, pieces[: len(some)], settings)))
+        rows += _clusters(bunches, pieces[len(some) :], text)
     place.curve.write_table(curve_rows(curves, recipe.run.seed))
     place.clusters.write_table(pa.Table.from_pylist(rows, schema=CLUSTER_POLYSEMY))
     cut = neighbours.cut(settings.radii)
@@ -102,14 +106,13 @@ def _decided_by(
     }
 
 
-def _curve(neighbours: Neighbourhood, pieces: list[Any], settings: Polysemy) -> Curve:
-    starts = range(0, len(neighbours.queries), _BATCH)
-    batches = [neighbours.some(slice(start, start + _BATCH)) for start in starts]
-    return joined(results(each(batches, _measure_queries, pieces, settings.radii, cpus=settings.cpus)))
+def _curve(some: Sequence[Neighbourhood], pieces: Sequence[Any], settings: Polysemy) -> Curve:
+    batches = list(zip(some, pieces, strict=True))
+    return joined(results(each(batches, _measure_queries, settings.radii, cpus=settings.cpus)))
 
 
-def _measure_queries(some: Neighbourhood, pieces: list[Any], radii: Sequence[float]) -> Curve:
-    members = collect(pieces, np.unique(np.concatenate(some.wanted())))
+def _measure_queries(batch: tuple[Neighbourhood, list[Any]], radii: Sequence[float]) -> Curve:
+    some, members = batch[0], collect(batch[1])
     own, near = members.rows(some.queries), members.rows(some.near)
     there = own >= 0
     own, near = own[there], near[there]
@@ -159,12 +162,19 @@ def _join_groups(pieces: Sequence[Any], seed: int, count: int) -> dict[int, NDAr
     return groups
 
 
-def _clusters(groups: dict[int, NDArray[np.uint64]], pieces: list[Any], text: str) -> list[dict[str, Any]]:
+def _bunches(
+    groups: dict[int, NDArray[np.uint64]], settings: Polysemy
+) -> list[dict[int, NDArray[np.uint64]]]:
+    """Clusters that one task measures."""
+    return [dict(some) for some in slices(list(groups.items()), -(-_ROWS // settings.cluster_rows))]
+
+
+def _clusters(
+    bunches: Sequence[dict[int, NDArray[np.uint64]]], pieces: Sequence[Any], text: str
+) -> list[dict[str, Any]]:
     """The rows of the clusters' table, the most polysemous first."""
-    if not groups:
-        return []
-    batches = slices(list(groups.items()), _BATCH)
-    rows = [row for batch in results(each(batches, _measure_clusters, pieces)) for row in batch]
+    batches = list(zip(bunches, pieces, strict=True))
+    rows = [row for batch in results(each(batches, _measure_clusters)) for row in batch]
     ranks = polysemy_rank(
         *(np.array([row[name] for row in rows]) for name in ("image_cosine", "caption_distance"))
     )
@@ -174,12 +184,10 @@ def _clusters(groups: dict[int, NDArray[np.uint64]], pieces: list[Any], text: st
     return sorted(known, key=lambda row: (row["polysemy"] is None, -(row["polysemy"] or 0.0), row["label"]))
 
 
-def _measure_clusters(
-    groups: Sequence[tuple[int, NDArray[np.uint64]]], pieces: list[Any]
-) -> list[dict[str, Any]]:
-    members = collect(pieces, np.unique(np.concatenate([numbers for _, numbers in groups])))
+def _measure_clusters(batch: tuple[dict[int, NDArray[np.uint64]], list[Any]]) -> list[dict[str, Any]]:
+    groups, members = batch[0], collect(batch[1])
     rows = []
-    for label, numbers in groups:
+    for label, numbers in groups.items():
         at = members.rows(numbers)
         some = members.take(np.sort(at[at >= 0]))
         measured = measure_cluster(some.looks, some.images, some.captions)

@@ -96,7 +96,7 @@ def test_a_finished_model_is_left_alone_and_a_changed_recipe_refused(undisturbed
     text = runs.finish(root / "recipe.yaml")
     assert text.startswith("model ") and "t2i R@1" in text
     text = runs.finish(root / "recipe.yaml", "--set", "finetune.batch=8", status=2)
-    assert "finetune.batch is 8, and was 16 when this training began" in text
+    assert "finetune.batch is 8 (was 16): this training began with other settings" in text
     # What decides nothing may change.
     runs.finish(root / "recipe.yaml", "--set", "finetune.log_every=7")
     assert (root / "run/models/full/connote.json").stat().st_mtime_ns == before
