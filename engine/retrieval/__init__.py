@@ -1,0 +1,1 @@
+"""Retrieval between images and texts: exact ranks by blocks, and what they amount to."""
