@@ -76,7 +76,7 @@ def start(recipe: Path, out: Path | str, *arguments: str) -> subprocess.Popen[st
 def finish(recipe: Path, out: Path | str, *arguments: str, status: int = 0) -> str:
     """Run to the end and return what was printed."""
     process = start(recipe, out, *arguments)
-    text, _ = process.communicate(timeout=240)
+    text, _ = process.communicate(timeout=480)
     assert process.returncode == status, text
     return text
 
