@@ -15,6 +15,7 @@ from engine.catalog.tables import is_current
 from engine.errors import ConnoteError, RecipeError
 from engine.export.glance import plain, sample_lines
 from engine.flow.progress import clock
+from engine.job_status import JobStatus, job_status, other_results
 from engine.recipe import Recipe, load_recipe, parse_recipe
 from engine.rundir import RunDirectory
 from engine.schema import PLAN
@@ -81,9 +82,10 @@ def status_lines(run: RunDirectory, recipe_path: Path | None, settings: Sequence
         if not own or summary is None:
             raise
         return [*lines, f"cannot tell what is to do: {error}", *_last_session(summary)]
-    states = stage_status(run, plan, stages)
+    states, jobs = stage_status(run, plan, stages), job_status(run, recipe, plan, unread)
     lines += [*_state_table(states), *_listed({f"{s.name} failed": s.failed for s in states}), ""]
-    lines += [*_work(states, unread), *_other_tables(run, stages)]
+    lines += _job_table(jobs)
+    lines += [*_work(states, jobs, unread), *_other_tables(run, stages, jobs)]
     return [*lines, *_last_session(summary)] if summary else lines
 
 
@@ -120,20 +122,34 @@ def _state_table(states: Sequence[StageStatus]) -> list[str]:
     return list(_columns(rows))
 
 
-def _work(states: Sequence[StageStatus], unread: int) -> Iterator[str]:
+def _job_table(jobs: Sequence[JobStatus]) -> list[str]:
+    """The jobs over vectors: what each has, and why images are not in it."""
+    if not jobs:
+        return []
+    rows = [("job", "parts placed", "images", "excluded", "result")]
+    for job in jobs:
+        placed = "-" if job.parts is None else f"{job.parts_done:,}/{job.parts:,}"
+        counted = ("-", "-") if job.images is None else (f"{job.images:,}", f"{sum(job.excluded.values()):,}")
+        rows.append((job.name, placed, *counted, job.place or "" if job.there else "none yet"))
+    reasons = {f"{job.name} excluded": job.excluded for job in jobs}
+    return [*_columns(rows), *_listed(reasons), ""]
+
+
+def _work(states: Sequence[StageStatus], jobs: Sequence[JobStatus], unread: int) -> Iterator[str]:
     """What a run would compute; how many samples `unread` shards hold is not known yet."""
     work = [f"{state.name} for {state.rows_to_do:,} samples" for state in states if state.rows_to_do]
     work += [f"all of it for the {unread:,} shards not cataloged or changed"] if unread else []
+    work += [f"{job.name} ({job.work})" for job in jobs if job.work]
     yield f"a run with this recipe would compute: {', '.join(work) or 'nothing, all of it is done'}"
     if failed := max((state.rows_failed for state in states), default=0):
         yield f"with --retry-failed also: the {failed:,} samples that failed"
 
 
-def _other_tables(run: RunDirectory, stages: Sequence[Stage]) -> Iterator[str]:
-    """Tables of other settings, which stay where they are."""
+def _other_tables(run: RunDirectory, stages: Sequence[Stage], jobs: Sequence[JobStatus]) -> Iterator[str]:
+    """Tables and results of other settings or other images, which stay where they are."""
     used = {run.tables(stage).directory.name for stage in stages}
     names = {info.base_name for info in (run.root / "stages").entries() if not info.is_file}
-    if others := sorted(names - used):
+    if others := [*sorted(names - used), *other_results(run, jobs)]:
         yield f"made with other settings, and kept: {_some(others)}"
 
 

@@ -30,6 +30,12 @@ _FIRST_EPOCHS, _EPOCHS, _RATE = 50, 30, 0.3
 #: UMAP's own way where a graph is too small for label propagation to halve.
 _SMALL = 500
 
+# What takes longest to compile is kept on the disk, as evoc and pynndescent keep theirs: some
+# seconds less in every process that fits. UMAP's epochs are not: numba would take the compiled
+# code of one thread for that of many, since both are made of one function.
+for _compiled in (umap.umap_.smooth_knn_dist, umap.umap_.compute_membership_strengths):
+    _compiled.enable_caching()
+
 
 class CpuBackend:
     """See `Backend`."""

@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from engine.clustering.fitted import Placed
 from engine.embeddings import ImageVectors, VectorTables, numbers_of
 from engine.errors import StorageError
 from engine.recipe import Recipe
 from engine.rundir import RunDirectory
 from engine.schema import cluster_schema
 from engine.storage import Location, StageTables, digest_of, digest_settings
+
+if TYPE_CHECKING:  # what a run holds is told without the libraries that computed it
+    from engine.clustering.fitted import Placed
 
 #: Raised when the code changes what it writes for the same settings.
 CODE_VERSION = 1
@@ -62,6 +64,10 @@ class Clustering:
     def clusters(self) -> Location:
         """The table of the clusters."""
         return self.directory / "clusters.parquet"
+
+    def sample(self, count: int) -> Location:
+        """The table of so many images that cover the map evenly."""
+        return self.directory / f"sample-{count}.parquet"
 
     def commit(self, part: str, images: ImageVectors, placed: Placed, fitted: Any) -> pa.Table:
         """Write the table of a part, of which the good images were placed."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from engine.analyses import is_made, note_made
 from engine.clustering.tables import Clustering
 from engine.errors import RecipeError
 from engine.export.mined import open_run
@@ -73,11 +74,10 @@ def analyse(
 
         def once(result: Location, by: str, function: Callable[..., None], *arguments: Any) -> None:
             """Have a task make a file that is not there yet, or was made by something else."""
-            note = Location(f"{result.uri}.by")
-            if not result.exists() or not note.exists() or note.read_text() != by:
+            if not is_made(result, by):
                 start_ray()
                 call(function, *arguments)
-                note.write_bytes(by.encode())
+                note_made(result, by)
 
         place = None
         if recipe.cluster:
@@ -89,7 +89,7 @@ def analyse(
                 f"map        {place.directory.uri}/map.html, map.png",
             ]
         if recipe.sample and place:
-            chosen = place.directory / f"sample-{recipe.sample.count}.parquet"
+            chosen = place.sample(recipe.sample.count)
             once(chosen, place.fingerprint, _sample, place, recipe.sample.count, plan, chosen)
             lines.append(f"sample     {chosen.uri}")
         if recipe.polysemy:

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import ray
 
+from engine.analyses import told_by
 from engine.clustering.backend import choose
 from engine.clustering.drawing import bar, drawn, lots
 from engine.clustering.fitted import Fit, Placer, check_rows, fit, read_about
@@ -25,7 +26,6 @@ from engine.flow.progress import Progress
 from engine.flow.spread import call, each, results, slices, spread, start
 from engine.recipe import Cluster, Recipe
 from engine.rundir import RunDirectory
-from engine.storage import digest_of, digest_settings
 
 #: Readers draw more rows than are wanted, since some have no vector: a share of them, and a few.
 _SPARE, _MORE = 1.1, 200
@@ -56,9 +56,9 @@ def cluster_images(
     rows = sum(plan["rows"].to_pylist())
     check_rows(min(rows, settings.fit_rows), settings)
     mined = open_run(run, recipe)
-    done, told_by = place.tables.done(), _told_by(recipe, mined)
+    done, by = place.tables.done(), told_by(recipe, mined)
     todo = [part for part in plan["part"].to_pylist() if part not in done]
-    if not todo and place.noted().get("told_by") == told_by:
+    if not todo and place.noted().get("told_by") == by:
         return place
     start_ray()
     if not (place.fit / "fit.json").exists():
@@ -67,22 +67,11 @@ def cluster_images(
         say(f"{about['clusters']:,} clusters by {about['backend']} ({about['mode']})")
     if todo:
         _place(todo, vectors, place, settings, rows)
-    result = _sum_up(plan, mined, place, recipe, told_by)
+    result = _sum_up(plan, mined, place, recipe, by)
     if result["excluded"]:
         count = sum(result["excluded"].values())
         say(f"           {count:,} images have no vector and no place: {_listed(result)}")
     return place
-
-
-def _told_by(recipe: Recipe, mined: MinedRun) -> str:
-    """A digest of what decides how the clusters are told of: settings, and the captions there are."""
-    assert recipe.cluster is not None
-    settings = recipe.cluster.model_dump(include={"captions", "terms", "exemplars", "map_points"})
-    captions: list[str] = []
-    if "caption" in mined.fingerprints:
-        tables = mined.tables("caption")
-        captions = [mined.fingerprints["caption"], *sorted(tables.done()), *sorted(tables.failed())]
-    return digest_settings({**settings, "caption": digest_of(*captions), "seed": recipe.run.seed})
 
 
 def _fit(
@@ -168,16 +157,14 @@ def _place(
     progress.close()
 
 
-def _sum_up(
-    plan: pa.Table, mined: MinedRun, place: Clustering, recipe: Recipe, told_by: str
-) -> dict[str, Any]:
+def _sum_up(plan: pa.Table, mined: MinedRun, place: Clustering, recipe: Recipe, by: str) -> dict[str, Any]:
     settings = recipe.cluster
     assert settings is not None
     parts = slices(plan.to_pylist())
     sums = each(parts, _sum_slice, mined.bare(), place, settings, recipe.run.seed)
     while len(sums) > 1:
         sums = each(slices(sums, _FAN_IN), _join, settings)
-    result: dict[str, Any] = call(_write_clusters, sums[0], place, settings, told_by)
+    result: dict[str, Any] = call(_write_clusters, sums[0], place, settings, by)
     return result
 
 
@@ -199,12 +186,12 @@ def _join(sums: Sequence[Any], settings: Cluster) -> Sums:
     return total
 
 
-def _write_clusters(total: Sums, place: Clustering, settings: Cluster, told_by: str) -> dict[str, Any]:
+def _write_clusters(total: Sums, place: Clustering, settings: Cluster, by: str) -> dict[str, Any]:
     about = read_about(place.fit) or {}
     place.clusters.write_table(total.table(about.pop("persistence"), settings))
     result = {
         **about,
-        "told_by": told_by,
+        "told_by": by,
         "images": total.rows.total(),
         "noise": total.rows.get(-1, 0),
         "excluded": dict(total.excluded.most_common(100)),

@@ -10,7 +10,8 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from engine.embeddings import VectorTables, rows_of
+from engine.analyses import Sources
+from engine.embeddings import rows_of
 from engine.flow.spread import SLICE, slices
 from engine.polysemy.radius import Captions
 
@@ -19,15 +20,6 @@ from engine.polysemy.radius import Captions
 _READERS = 32
 #: How often a task is tried by workers that die.
 _RETRIES = 3
-
-
-@dataclass(frozen=True)
-class Sources:
-    """The tables that a measurement reads: image vectors of two encoders, captions of one."""
-
-    looks: VectorTables
-    images: VectorTables
-    captions: VectorTables
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,12 @@ import pyarrow as pa
 import ray
 from numpy.typing import NDArray
 
+from engine.analyses import measurement_of, sources_of, tables_of
 from engine.clustering.drawing import drawn
 from engine.clustering.tables import Clustering, numbers_in
-from engine.embeddings import VectorTables, check_complete, vector_tables
+from engine.embeddings import check_complete
 from engine.errors import RecipeError
-from engine.flow.members import Members, Sources, collect, gather
+from engine.flow.members import Members, collect, gather
 from engine.flow.neighbourhood import MAP_NEIGHBOURS, Neighbourhood, neighbours_of_queries
 from engine.flow.spread import call, each, results, slices
 from engine.polysemy.clusters import measure_cluster, polysemy_rank
@@ -23,7 +24,6 @@ from engine.polysemy.radius import Curve, radius_curve
 from engine.polysemy.tables import CLUSTER_POLYSEMY, Measurement, curve_rows, joined
 from engine.recipe import Polysemy, Recipe
 from engine.rundir import RunDirectory
-from engine.storage import digest_of
 
 #: Images that the queries, or the clusters, of one task want: some 50 MB of vectors.
 _ROWS = 4096
@@ -44,12 +44,11 @@ def measure_polysemy(
     """
     settings = recipe.polysemy
     assert settings is not None
-    sources = {text: _sources(recipe, run, settings, text) for text in settings.texts}
-    first = sources[settings.texts[0]]
-    tables = [first.looks, first.images, *(each_.captions for each_ in sources.values())]
+    sources = sources_of(recipe, run)
+    first, tables = sources[settings.texts[0]], tables_of(sources)
     plan = check_complete(tables, run.read_plan())
     parts = plan["part"].to_pylist()
-    place = Measurement.of(run, _decided_by(recipe, tables, clustering, plan))
+    place = measurement_of(recipe, run, tables, clustering, plan)
     if place.done:
         return place
     start_ray()
@@ -82,28 +81,6 @@ def measure_polysemy(
     about = {"queries": len(neighbours.queries), "cut": cut, "clusters": len(groups)}
     place.finish({**about, "radius": settings.radius, "finished": time.time()})
     return place
-
-
-def _sources(recipe: Recipe, run: RunDirectory, settings: Polysemy, text: Any) -> Sources:
-    image, words = settings.image_encoder, settings.text_encoder
-    return Sources(
-        vector_tables(recipe, run, image, "images", "polysemy.image_encoder"),
-        vector_tables(recipe, run, words, "images", "polysemy.text_encoder"),
-        vector_tables(recipe, run, words, text, "polysemy.text_encoder"),
-    )
-
-
-def _decided_by(
-    recipe: Recipe, tables: Sequence[VectorTables], clustering: Clustering | None, plan: pa.Table
-) -> dict[str, Any]:
-    assert recipe.polysemy is not None
-    return {
-        "settings": recipe.polysemy.model_dump(mode="json", exclude={"cpus", "gpus", "show"}),
-        "seed": recipe.run.seed,
-        "vectors": [table.state(plan) for table in tables],
-        "clustering": clustering.fingerprint if clustering else None,
-        "parts": digest_of(*plan["part"].to_pylist()),
-    }
 
 
 def _curve(some: Sequence[Neighbourhood], pieces: Sequence[Any], settings: Polysemy) -> Curve:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +23,24 @@ from sklearn.metrics import adjusted_rand_score
 from engine.clustering.tables import Clustering
 from engine.embeddings import check_complete, vector_tables
 from engine.errors import RecipeError
+from engine.flow import polysemy as measuring
 from engine.flow.analyse import analyse
-from engine.polysemy.radius import Captions, radius_curve
+from engine.flow.cluster import Reservation, cluster
+from engine.polysemy.radius import Captions, Curve, radius_curve
 from engine.polysemy.sphere import mean_angle
 from engine.recipe import load_recipe
 from engine.rundir import RunDirectory
 from engine.terrarium import family_scene
 from engine.terrarium.write import write_shards
+from jobs.command import app, guarded
+from jobs.show import status_lines
 from tests.flow import runs
 
 pytestmark = [pytest.mark.ray]
 
 ENCODER = "open_clip:terrarium"
-SCENES, PART_ROWS, SEED = 640, 5, 11
+SCENES, PART_ROWS, SEED = 640, 10, 11
+PARTS = SCENES // PART_ROWS
 CLUSTER: dict[str, Any] = {
     "encoder": ENCODER,
     "fit_rows": 560,
@@ -75,6 +84,31 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module", autouse=True)
+def on_ray(s3_server: str) -> Iterator[None]:
+    """One Ray for all that is not killed: starting it, and importing, takes longer than the jobs.
+
+    Its workers know the object store.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (
+            ("ENDPOINT_URL", s3_server),
+            ("ACCESS_KEY_ID", "test"),
+            ("SECRET_ACCESS_KEY", "test"),
+        ):
+            patch.setenv(f"AWS_{name}", value)
+        with cluster(None, [Reservation("test", 2, 1, 0)], verbose=False):
+            yield
+
+
+def connote(*arguments: str | Path) -> tuple[int, str]:
+    """The status and the output of a command, in this process."""
+    said = io.StringIO()
+    with redirect_stdout(said), redirect_stderr(said):
+        status = guarded(lambda: app([str(each) for each in arguments], standalone_mode=False))
+    return status, said.getvalue()
+
+
 @pytest.fixture(scope="module")
 def whole(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A run of everything, and what it said."""
@@ -82,7 +116,9 @@ def whole(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     recipe = write_recipe(
         root / "recipe.yaml", scenes, cluster=CLUSTER, sample={"count": 12}, polysemy=POLYSEMY
     )
-    return root / "out", runs.finish(recipe, root / "out")
+    status, text = connote("run", recipe, "--out", root / "out")
+    assert status == 0, text
+    return root / "out", text
 
 
 def placed(out: Path) -> dict[str, bytes]:
@@ -108,6 +144,23 @@ def embedded(out: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
         np.array([images[i] for i in ids], np.float64),
         np.array([captions[i] for i in ids], np.float64),
     )
+
+
+def brute_force(
+    images: np.ndarray,
+    captions: np.ndarray,
+    near: np.ndarray,
+    count: int,
+    radii: list[float],
+    far: Any = None,
+) -> Curve:
+    """The curve of all images, each with one caption: those with the largest `near` (n, n) around each."""
+    np.fill_diagonal(near, -np.inf)
+    order = np.argsort(-near, axis=1, kind="stable")[:, :count]
+    cosines = np.take_along_axis(images @ images.T, order, 1)
+    words = Captions(captions, np.arange(len(images) + 1))
+    distances = None if far is None else np.take_along_axis(far, order, 1)
+    return radius_curve(np.arange(len(images)), order, cosines, images, words, radii, distances)
 
 
 def test_families_are_found_again(whole: tuple[Path, str]) -> None:
@@ -154,17 +207,7 @@ def test_the_curve_is_that_of_brute_force(whole: tuple[Path, str]) -> None:
     ids, images, captions = embedded(out)
     rows = pq.read_table(one(out, "polysemy/*/curve.parquet")).to_pylist()
     assert [row["radius"] for row in rows] == POLYSEMY["radii"]
-    cosines = images @ images.T
-    np.fill_diagonal(cosines, -np.inf)
-    order = np.argsort(-cosines, axis=1, kind="stable")[:, :20]
-    everybody = radius_curve(
-        np.arange(len(ids)),
-        order,
-        np.take_along_axis(cosines, order, 1),
-        images,
-        Captions(captions, np.arange(len(ids) + 1)),
-        POLYSEMY["radii"],
-    )
+    everybody = brute_force(images, captions, images @ images.T, 20, POLYSEMY["radii"])
     # 60 of the 639 images are asked; the mean of all lies within a wide interval around theirs.
     for column, row in enumerate(rows):
         for name in ("image_cosine", "caption_distance", "caption_spread"):
@@ -182,19 +225,125 @@ def test_the_curve_is_that_of_brute_force(whole: tuple[Path, str]) -> None:
     assert first["caption_distance"] == pytest.approx(expected, abs=1e-6)
 
 
-def test_asked_again_it_computes_nothing(whole: tuple[Path, str], scenes: Path, tmp_path: Path) -> None:
+def test_asked_again_it_computes_nothing(
+    whole: tuple[Path, str], scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out, _ = whole
+    for module in ("mine", "analyse"):
+        monkeypatch.setattr(f"engine.flow.{module}.cluster", lambda *_, **__: pytest.fail("Ray is started"))
     before = {path: path.stat().st_mtime_ns for path in out.glob("clusters/*/samples/*")}
     recipe = write_recipe(
         tmp_path / "recipe.yaml", scenes, cluster=CLUSTER, sample={"count": 12}, polysemy=POLYSEMY
     )
-    text = runs.finish(recipe, out)
+    status, text = connote("run", recipe, "--out", out)
+    assert status == 0, text
     assert not any(word in text for word in ("clustering", "measuring", "placing"))
     command = [sys.executable, "-m", "jobs.polysemy", str(recipe), "--out", str(out)]
     alone = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert "curve.png" in alone.stdout and "curve.png" in text
     assert {path: path.stat().st_mtime_ns for path in out.glob("clusters/*/samples/*")} == before
     assert len(list(out.glob("clusters/*"))) == len(list(out.glob("polysemy/*"))) == 1
+
+
+def test_status_says_what_there_is(whole: tuple[Path, str]) -> None:
+    out, _ = whole
+    lines = status_lines(RunDirectory.at(str(out)), None, [])
+    cells = {line.split()[0]: line.split()[1:] for line in lines if line and "excluded:" not in line}
+    name, measured = one(out, "clusters/*/result.json").parent.name, one(out, "polysemy/*/result.json")
+    assert cells["cluster"] == [f"{PARTS}/{PARTS}", f"{SCENES - 1}", "1", f"clusters/{name}"]
+    assert cells["sample"] == ["-", "-", "-", f"clusters/{name}/sample-12.parquet"]
+    assert cells["polysemy"] == ["-", "-", "-", f"polysemy/{measured.parent.name}"]
+    assert "  cluster excluded: 1 x not an image" in lines
+    assert "a run with this recipe would compute: nothing, all of it is done" in lines
+    assert not any("other settings" in line for line in lines)
+    other = "\n".join(status_lines(RunDirectory.at(str(out)), None, ["run.seed=1"]))
+    assert (
+        "compute: cluster (fit 560 of 640 images, place 64 of 64 parts, sum up, draw the map), sample"
+        in other
+    )
+    assert f"made with other settings, and kept: clusters/{name}, polysemy/" in other
+
+
+def test_batches_of_another_size_measure_the_same(
+    whole: tuple[Path, str], scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Queries and clusters in batches of a few, each with its own members."""
+    out = tmp_path / "out"
+    shutil.copytree(whole[0], out, ignore=shutil.ignore_patterns("polysemy"))
+    monkeypatch.setattr(measuring, "_ROWS", 100)
+    recipe = write_recipe(tmp_path / "recipe.yaml", scenes, cluster=CLUSTER, polysemy=POLYSEMY)
+    status, text = connote("polysemy", recipe, "--out", out)
+    assert status == 0, text
+    for name in ("curve.parquet", "clusters.parquet"):
+        assert one(out, f"polysemy/*/{name}").read_bytes() == one(whole[0], f"polysemy/*/{name}").read_bytes()
+
+
+def test_radii_on_the_map(whole: tuple[Path, str], scenes: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(whole[0], out, ignore=shutil.ignore_patterns("polysemy"))
+    radii = [0, 0.25, 1, 4]
+    polysemy = {**POLYSEMY, "radius": "map", "radii": radii, "queries": SCENES}
+    recipe = write_recipe(tmp_path / "recipe.yaml", scenes, cluster=CLUSTER, polysemy=polysemy)
+    status, text = connote("polysemy", recipe, "--out", out)
+    assert status == 0, text
+    result = json.loads(one(out, "polysemy/*/result.json").read_text())
+    assert (result["queries"], result["cut"], result["radius"]) == (SCENES - 1, 0, "map")
+    ids, images, captions = embedded(out)
+    tables = [pq.read_table(path) for path in sorted(out.glob("clusters/*/samples/part-*.parquet"))]
+    places = {row["id"]: (row["x"], row["y"]) for table in tables for row in table.to_pylist()}
+    points = np.array([places[name] for name in ids], np.float64)
+    far = np.linalg.norm(points[:, None] - points[None], axis=2)
+    everybody = brute_force(images, captions, -far, len(ids) - 1, radii, far)
+    rows = pq.read_table(one(out, "polysemy/*/curve.parquet")).to_pylist()
+    assert [row["radius"] for row in rows] == radii
+    for column, row in enumerate(rows):
+        for name in ("image_cosine", "caption_distance", "caption_spread", "caption_variance"):
+            values = getattr(everybody, name)[:, column]
+            expected = None if np.isnan(values).all() else np.nanmean(values)
+            assert row[name] == pytest.approx(expected, abs=1e-6), (name, row["radius"])
+    # The radii tell the images apart: some have nobody within the first, all have many within the last.
+    assert rows[0]["image_cosine"] is None
+    inside = (far <= 0.25).sum(axis=1) - 1
+    assert (inside == 0).any() and (inside > 0).any()
+    assert "curve.png" in text and one(out, "polysemy/*/curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_on_an_object_store(whole: tuple[Path, str], scenes: Path, tmp_path: Path, bucket: str) -> None:
+    """Clusters, sample and polysemy of a run directory there are those of a local one."""
+    run = RunDirectory.at(f"{bucket}/out")
+    for path in sorted(whole[0].rglob("*")):
+        name = path.relative_to(whole[0]).as_posix()
+        if path.is_file() and not name.startswith(("clusters/", "polysemy/")):
+            (run.root / name).write_bytes(path.read_bytes())
+    sections = {"cluster": CLUSTER, "sample": {"count": 12}, "polysemy": POLYSEMY}
+    recipe = write_recipe(tmp_path / "recipe.yaml", scenes, **sections)
+    status, text = connote("polysemy", recipe, "--out", run.root.uri)
+    assert status == 0, text
+    # A fit's tables lie in a folder of a random name, and its note tells the seconds it took.
+    local = {named(path.relative_to(whole[0]).as_posix()): path.read_bytes() for path in results_of(whole[0])}
+    stored = {}
+    for kind in ("clusters", "polysemy"):
+        for info in (run.root / kind).entries(recursive=True):
+            if info.is_file:
+                name = kind + info.path.split(f"/out/{kind}")[1]
+                stored[named(name)] = (run.root / name).read_bytes()
+    assert stored.keys() == local.keys()
+    tables = [name for name in local if name.endswith(".parquet")]
+    assert len(tables) == PARTS + 6 and {n: stored[n] for n in tables} == {n: local[n] for n in tables}
+    # What is there is found, by status and by another run.
+    lines = status_lines(run, None, [])
+    assert "a run with this recipe would compute: nothing, all of it is done" in lines
+    status, text = connote("run", recipe, "--out", run.root.uri)
+    assert status == 0 and not any(word in text for word in ("clustering", "measuring", "placing")), text
+
+
+def results_of(out: Path) -> list[Path]:
+    return [path for kind in ("clusters", "polysemy") for path in (out / kind).rglob("*") if path.is_file()]
+
+
+def named(path: str) -> str:
+    """Without the random part of a name."""
+    return re.sub(r"tables-\w{8}/", "tables/", path)
 
 
 def test_a_retry_clusters_anew(whole: tuple[Path, str], scenes: Path, tmp_path: Path) -> None:
@@ -212,33 +361,61 @@ def test_a_retry_clusters_anew(whole: tuple[Path, str], scenes: Path, tmp_path: 
     assert Clustering.of(run, recipe, vectors, plan).fingerprint != before.fingerprint
 
 
+def unplaced(whole: tuple[Path, str], out: Path, *gone: str) -> Path:
+    """A copy of the run in which nothing is placed; the fit is there unless it is named."""
+    names = ("samples", "result.json", "map.html", "polysemy", *gone)
+    shutil.copytree(whole[0], out, ignore=shutil.ignore_patterns(*names))
+    return out
+
+
+def places(out: Path) -> dict[Path, int]:
+    """What changes when a table is written again."""
+    return {path: path.stat().st_ino for path in out.glob("clusters/*/samples/part-*")}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", ["driver", "worker", "fit"])
-def test_killed_while_it_clusters(whole: tuple[Path, str], scenes: Path, tmp_path: Path, victim: str) -> None:
-    """Whoever dies, the places are those of an undisturbed run, and none is computed twice."""
-    undisturbed, out = placed(whole[0]), tmp_path / "out"
-    # The fit is kept where it is not what is killed: it takes half a minute, most of it compiling.
-    gone = ("clusters",) if victim == "fit" else ("samples", "result.json", "map.html")
-    shutil.copytree(whole[0], out, ignore=shutil.ignore_patterns(*gone, "polysemy"))
+def test_the_driver_is_killed_while_it_clusters(
+    whole: tuple[Path, str], scenes: Path, tmp_path: Path
+) -> None:
+    """During the fit, and then while images are placed: no place differs, and none is computed twice."""
+    undisturbed, out = placed(whole[0]), unplaced(whole, tmp_path / "out", "clusters")
     recipe = write_recipe(tmp_path / "recipe.yaml", scenes, cluster=CLUSTER)
     process = runs.start(recipe, out)
-    if victim == "fit":
-        runs.wait_for(lambda: bool(runs.descendants(process, "ray::_fit_and_save")))
-    else:
-        runs.wait_for(lambda: len(placed(out)) >= 3)
-    kept = {path: path.stat().st_ino for path in out.glob("clusters/*/samples/part-*")}
+    runs.wait_for(lambda: bool(runs.descendants(process, "ray::_fit_and_save")))
+    assert not places(out) and not list(out.glob("clusters/*/fit/fit.json")), "the kill came too late"
+    end(process)
+    process = runs.start(recipe, out)
+    runs.wait_for(lambda: len(places(out)) >= 3)
+    end(process)
+    kept = places(out)
     assert len(kept) < len(undisturbed), "the kill came too late to show anything"
-    if victim == "worker":
-        for worker in runs.descendants(process, "_PlaceWorker"):
-            worker.kill()
-        text, _ = process.communicate(timeout=240)
-        assert process.returncode == 0, text
-    else:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        runs.finish(recipe, out)
+    runs.finish(recipe, out)
     assert placed(out) == undisturbed
-    assert {path: path.stat().st_ino for path in kept} == kept
+    assert {path: ino for path, ino in places(out).items() if path in kept} == kept
+    assert one(out, "clusters/*/map.html").exists()
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+@pytest.mark.slow
+def test_a_worker_is_killed_while_it_places(whole: tuple[Path, str], scenes: Path, tmp_path: Path) -> None:
+    undisturbed, out = placed(whole[0]), unplaced(whole, tmp_path / "out")
+    recipe = write_recipe(tmp_path / "recipe.yaml", scenes, cluster=CLUSTER)
+    process = runs.start(recipe, out)
+    runs.wait_for(lambda: bool(runs.descendants(process, "_PlaceWorker")))
+    workers = runs.descendants(process, "_PlaceWorker")
+    runs.wait_for(lambda: len(places(out)) >= 3)
+    kept = places(out)
+    for worker in workers:
+        worker.kill()
+    assert len(kept) < len(undisturbed), "the kill came too late to show anything"
+    text, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, text
+    assert placed(out) == undisturbed
+    assert {path: ino for path, ino in places(out).items() if path in kept} == kept
     assert one(out, "clusters/*/map.html").exists()
 
 
@@ -255,7 +432,7 @@ def test_killed_while_it_clusters(whole: tuple[Path, str], scenes: Path, tmp_pat
         ),
         (
             {"cluster": CLUSTER, "embed": {"encoders": [ENCODER], "dtype": "float32"}},
-            "128 of 128 parts have no",
+            f"{PARTS} of {PARTS} parts have no",
         ),
     ],
 )
@@ -274,6 +451,7 @@ def test_no_gpu_where_one_is_asked_for(whole: tuple[Path, str], scenes: Path, tm
     out = tmp_path / "out"
     shutil.copytree(whole[0], out, ignore=shutil.ignore_patterns("polysemy", "clusters"))
     recipe = write_recipe(tmp_path / "recipe.yaml", scenes, cluster={**CLUSTER, "backend": "cuml"})
-    text = runs.finish(recipe, out, status=2)
+    status, text = connote("run", recipe, "--out", out)
+    assert status == 2
     assert "cluster.backend: cuml needs an NVIDIA GPU and the package cuML" in text
     assert not list(out.glob("clusters/*/*")), "nothing half-written"

@@ -12,14 +12,16 @@ import pyarrow as pa
 import pytest
 import ray
 
+from engine.analyses import Sources
 from engine.embeddings import VectorTables
 from engine.errors import RecipeError, StorageError
 from engine.flow.cluster import Reservation, cluster
-from engine.flow.neighbourhood import without_itself
-from engine.flow.neighbours import nearest_images
+from engine.flow.members import collect, gather
+from engine.flow.neighbourhood import MAP_NEIGHBOURS, Neighbourhood, without_itself
+from engine.flow.neighbours import NOBODY, nearest_images
 from engine.flow.spread import call, each, results, slices, spread
 from engine.neighbours import nearest
-from engine.schema import images_schema
+from engine.schema import captions_schema, images_schema
 from engine.storage import StageTables, locate
 
 pytestmark = [pytest.mark.ray]
@@ -133,3 +135,77 @@ def test_more_neighbours_than_there_are_images(tmp_path: Path) -> None:
     assert np.isneginf(found.scores[0, 4:]).all() and (found.rows[0, 4:] == 2**64 - 1).all()
     near, _ = without_itself(np.array([0], np.uint64), found.rows, found.scores)
     assert near.tolist() == [[1, 2, 3, 2**64 - 1, 2**64 - 1]]
+
+
+def _captions(root: Path, ids: np.ndarray, vectors: np.ndarray, sizes: list[int]) -> VectorTables:
+    """Captions in parts of these sizes: image i has i % 3 of them."""
+    schema = captions_schema(pa.float32(), vectors.shape[1])
+    tables = VectorTables("test", "original", vectors.shape[1], schema, StageTables(locate(root)), "f")
+    start = 0
+    for number, size in enumerate(sizes):
+        rows = [
+            {"id": f"{ids[at]:016x}", "key": str(at), "vectors": [vectors[at]] * (at % 3)}
+            for at in range(start, start + size)
+        ]
+        tables.tables.commit(f"part-{number:06d}", pa.Table.from_pylist(rows, schema=schema))
+        start += size
+    return tables
+
+
+@pytest.mark.parametrize("count", [0, 1, 4])
+def test_a_batch_is_sent_its_own_members_alone(tmp_path: Path, count: int) -> None:
+    rng = np.random.default_rng(1)
+    vectors = rng.normal(size=(300, 6)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    ids, sizes = rng.permutation(np.arange(300, dtype=np.uint64)) + np.uint64(2**63), [4] * 75
+    looks, parts = _store(tmp_path / "looks", ids, vectors, sizes)
+    images, _ = _store(tmp_path / "images", ids, vectors[:, ::-1].copy(), sizes)
+    captions = _captions(tmp_path / "captions", ids, -vectors, sizes)
+    # Two that share images, one of images that are nowhere, and one that wants nobody.
+    wanted = [ids[10:150], ids[100:110], np.array([1, 2, NOBODY], np.uint64), ids[:0]][:count]
+    batches = gather([np.sort(some) for some in wanted], Sources(looks, images, captions), parts)
+    assert len(batches) == count
+    for some, pieces in zip(wanted, batches, strict=True):
+        assert len(pieces) == 5, "a piece of each reader's, of 16 parts or fewer"
+        sent = [ray.get(piece) for piece in pieces]
+        assert all(np.isin(piece.numbers, some).all() for piece in sent)
+        there = np.flatnonzero(np.isin(ids, some) & (np.arange(300) % 17 != 5))
+        there = there[np.argsort(ids[there])]
+        held = [sum(len(getattr(piece, name)) for piece in sent) for name in ("numbers", "looks", "images")]
+        assert held == [len(there)] * 3
+        assert sum(len(piece.captions.vectors) for piece in sent) == (there % 3).sum()
+        members = collect(pieces)
+        np.testing.assert_array_equal(members.numbers, ids[there])
+        np.testing.assert_array_equal(members.looks, vectors[there])
+        np.testing.assert_array_equal(members.images, vectors[there, ::-1])
+        np.testing.assert_array_equal(np.diff(members.captions.offsets), there % 3)
+        np.testing.assert_array_equal(members.captions.vectors, np.repeat(-vectors[there], there % 3, axis=0))
+
+
+def _around(near: list[list[int]], distances: Any = None) -> Neighbourhood:
+    rows = np.array(near, np.int64).astype(np.uint64)
+    return Neighbourhood(np.arange(100, 100 + len(near), dtype=np.uint64), rows, None, distances)
+
+
+def test_queries_are_cut_by_how_many_images_they_want() -> None:
+    near = [[1, 2, 3], [1, -1, -1], [-1, -1, -1], [4, 5, 6], [7, 8, -1]]
+    whole = _around(near)
+    assert whole.wanted().tolist() == [1, 2, 3, 4, 5, 6, 7, 8, *range(100, 105)]
+    for rows in (1, 2, 3, 5, 7, 100):
+        some = whole.batches(rows)
+        assert np.concatenate([each.queries for each in some]).tolist() == whole.queries.tolist()
+        assert np.concatenate([each.near for each in some]).tolist() == whole.near.tolist()
+        # A batch ends with the query that goes beyond the rows.
+        assert all((each.near[:-1] != NOBODY).sum() + len(each.queries) - 1 <= rows for each in some)
+    assert len(whole.batches(1)) == 5 and len(whole.batches(100)) == 1
+    alone = _around([[], []])
+    assert alone.wanted().tolist() == [100, 101] and len(alone.batches(1)) == 2
+
+
+def test_queries_whose_radius_is_not_filled_are_counted() -> None:
+    near = np.zeros((3, MAP_NEIGHBOURS), np.int64).tolist()
+    distances = np.tile(np.linspace(0, 1, MAP_NEIGHBOURS), (3, 1)) * np.array([[1.0], [2.0], [3.0]])
+    assert _around(near, distances).cut([0, 2.5]) == 2
+    assert _around(near, distances).cut([0, 1.0]) == 0
+    assert _around([row[:-1] for row in near], distances[:, :-1]).cut([0, 2.5]) == 0, "there are no more"
+    assert _around(near).cut([5]) == 0

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from engine.errors import RecipeError, StorageError
+from engine.job_status import JobStatus
 from engine.recipe import Recipe, dump_recipe
 from engine.rundir import RunDirectory
 from engine.stages import build_stages
@@ -141,6 +142,42 @@ def test_status_where_the_model_is_not(
         status_lines(folder[0], None, [])
     folder[0].write_summary(summary())
     assert "/models/seer" in line_with(status_lines(folder[0], None, []), "cannot tell")
+
+
+def test_status_tells_of_the_jobs_over_vectors(
+    folder: tuple[RunDirectory, Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, _ = folder
+    assert not any(line.startswith("job ") for line in status_lines(run, None, [])), "it has none"
+    places = run.root / "clusters"
+    for name in ("ab", "cd"):
+        (places / name / "result.json").write_bytes(b"{}")
+    excluded = {"not an image": 3, "no direction": 1}
+    jobs = [
+        JobStatus("cluster", "clusters/ab", True, "draw the map", 4, 4, 1_200, excluded),
+        JobStatus("sample", "clusters/ab/sample-9.parquet", False, "choose 9 images"),
+        JobStatus("polysemy", None, False, "measure"),
+    ]
+    monkeypatch.setattr("jobs.show.job_status", lambda *_: jobs)
+    lines = status_lines(run, None, [])
+    assert line_with(lines, "cluster ").split() == ["cluster", "4/4", "1,200", "4", "clusters/ab"]
+    assert line_with(lines, "sample ").split() == ["sample", "-", "-", "-", "none", "yet"]
+    assert line_with(lines, "polysemy ").split() == ["polysemy", "-", "-", "-", "none", "yet"]
+    assert "  cluster excluded: 3 x not an image" in lines and "  cluster excluded: 1 x no direction" in lines
+    work = line_with(lines, "would compute")
+    assert work.endswith("compute: cluster (draw the map), sample (choose 9 images), polysemy (measure)")
+    assert line_with(lines, "other settings").endswith("kept: clusters/cd")
+
+
+def test_status_asks_about_the_plan_that_a_run_would_have(
+    folder: tuple[RunDirectory, Recipe], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("jobs.show.job_status", lambda *given: asked.append(given) or [])
+    (tmp_path / "images" / "6.jpg").write_bytes(picture(6))
+    status_lines(folder[0], None, ["run.part_rows=3"])
+    ((_, recipe, plan, unread),) = asked
+    assert recipe.run.part_rows == 3 and len(plan) == 2 and unread == 1
 
 
 def test_status_of_no_run_directory(tmp_path: Path) -> None:

@@ -1,0 +1,134 @@
+"""What a run directory says about its jobs over vectors, and what another run would do. Reads files only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from engine.analyses import is_made, measurement_of, sources_of, tables_of, told_by
+from engine.clustering.tables import Clustering
+from engine.embeddings import VectorTables, vector_tables
+from engine.export.mined import open_run
+from engine.polysemy.tables import Measurement
+from engine.recipe import Recipe
+from engine.rundir import RunDirectory
+from engine.storage import Location
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """One job over vectors, as the run directory shows it.
+
+    Attributes:
+        name: cluster, sample or polysemy.
+        place: where its result lies or will lie, relative to the run directory; None where that
+            is not known before all vectors are there.
+        there: whether it has a result.
+        work: what a run would do; empty where all is done.
+        parts, parts_done: of the plan, and those whose images are placed; None for other jobs.
+        images: that count in the result.
+        excluded: images without a place in it, by reason.
+    """
+
+    name: str
+    place: str | None
+    there: bool
+    work: str
+    parts: int | None = None
+    parts_done: int | None = None
+    images: int | None = None
+    excluded: dict[str, int] = field(default_factory=dict)
+
+
+def job_status(run: RunDirectory, recipe: Recipe, plan: pa.Table, unread: int = 0) -> list[JobStatus]:
+    """The recipe's jobs over vectors, in the order in which a run does them.
+
+    Args:
+        run: the run directory.
+        recipe: that would be run.
+        plan: the parts that the run would have.
+        unread: shards that are not cataloged yet, so that the plan lacks their parts.
+
+    Raises:
+        RecipeError: a job's encoder is not among those that embed.
+    """
+    found, clustering = list[JobStatus](), None
+    if recipe.cluster:
+        vectors = vector_tables(recipe, run, recipe.cluster.encoder, "images", "cluster.encoder")
+        if _ready([vectors], plan, unread):
+            clustering = Clustering.of(run, recipe, vectors, plan)
+        found.append(_cluster(run, recipe, plan, clustering))
+    if recipe.cluster and recipe.sample:
+        found.append(_sample(run, recipe.sample.count, clustering))
+    if recipe.polysemy:
+        tables, measurement = tables_of(sources_of(recipe, run)), None
+        if _ready(tables, plan, unread) and (clustering or not recipe.cluster):
+            measurement = measurement_of(recipe, run, tables, clustering, plan)
+        found.append(_polysemy(run, recipe, measurement))
+    return found
+
+
+def other_results(run: RunDirectory, jobs: Sequence[JobStatus]) -> list[str]:
+    """Results by other settings or of other images, which stay where they are."""
+    used = {"/".join(job.place.split("/")[:2]) for job in jobs if job.place}
+    there = {
+        f"{kind}/{info.base_name}"
+        for kind in ("clusters", "polysemy")
+        for info in (run.root / kind).entries()
+        if not info.is_file
+    }
+    return sorted(there - used)
+
+
+def _ready(tables: Sequence[VectorTables], plan: pa.Table, unread: int) -> bool:
+    """Whether all images have their vectors: only then does a job know what it works on."""
+    return not unread and len(plan) > 0 and not any(table.missing(plan) for table in tables)
+
+
+def _cluster(run: RunDirectory, recipe: Recipe, plan: pa.Table, place: Clustering | None) -> JobStatus:
+    settings = recipe.cluster
+    assert settings is not None
+    parts, rows = plan["part"].to_pylist(), sum(plan["rows"].to_pylist())
+    if place is None:
+        return JobStatus("cluster", None, False, "fit and place all images", len(parts), 0)
+    done, noted = len(place.tables.done() & set(parts)), place.noted()
+    by, steps = told_by(recipe, open_run(run, recipe)), list[str]()
+    if not (place.fit / "fit.json").exists():
+        steps.append(f"fit {min(rows, settings.fit_rows):,} of {rows:,} images")
+    if done < len(parts):
+        steps.append(f"place {len(parts) - done:,} of {len(parts):,} parts")
+    if steps or noted.get("told_by") != by:
+        steps.append("sum up")
+    if steps or not is_made(place.directory / "map.html", by):
+        steps.append("draw the map")
+    counts = len(parts), done, noted.get("images"), noted.get("excluded", {})
+    return JobStatus("cluster", _name(place.directory, run), bool(noted), ", ".join(steps), *counts)
+
+
+def _sample(run: RunDirectory, count: int, clustering: Clustering | None) -> JobStatus:
+    work = f"choose {count:,} images"
+    if clustering is None:
+        return JobStatus("sample", None, False, work)
+    place = clustering.sample(count)
+    there = is_made(place, clustering.fingerprint)
+    return JobStatus("sample", _name(place, run), there, "" if there else work)
+
+
+def _polysemy(run: RunDirectory, recipe: Recipe, place: Measurement | None) -> JobStatus:
+    settings = recipe.polysemy
+    assert settings is not None
+    steps, texts = list[str](), " and ".join(settings.texts)
+    if place is None or not place.done:
+        steps.append(
+            f"measure {settings.queries:,} queries at {len(settings.radii)} radii ({texts} captions)"
+        )
+    if place is None or not is_made(place.directory / "curve.md", ""):
+        steps.append("draw the curve")
+    where = None if place is None else _name(place.directory, run)
+    return JobStatus("polysemy", where, place is not None and place.done, ", ".join(steps))
+
+
+def _name(place: Location, run: RunDirectory) -> str:
+    return place.uri.removeprefix(f"{run.root.uri.rstrip('/')}/")
