@@ -17,6 +17,7 @@ from PIL import Image
 
 from engine.encoders.names import EncoderName
 from engine.encoders.refusal import refused
+from engine.encoders.short_texts import short_reader
 from engine.encoders.vectors import unit_rows
 from engine.errors import RecipeError
 
@@ -37,6 +38,7 @@ class OpenClipEncoder:
         self._device, self._dtype = device, getattr(torch, dtype)
         model, self._transform, self._tokenize = load_open_clip(name, device)
         self._model: Any = model.eval().requires_grad_(False).to(dtype=self._dtype)
+        self._read = short_reader(self._model)
         self.width, self.side = shared_width(self._model), image_side(self._model)
 
     def prepare(self, image: Image.Image) -> torch.Tensor:
@@ -52,7 +54,7 @@ class OpenClipEncoder:
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(n, width); see `Encoder`."""
-        return unit_rows(self._model.encode_text(self._tokenize(list(texts)).to(self._device)))
+        return unit_rows(self._read(self._tokenize(list(texts)).to(self._device)))
 
 
 def load_open_clip(name: EncoderName, device: str) -> tuple[Any, Any, Any]:
