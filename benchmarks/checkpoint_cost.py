@@ -1,10 +1,10 @@
 """What checkpoints cost of the time of a training.
 
 One worker, without Ray, trains the ViT-S-32 of `train_speed` (63 million parameters; a checkpoint with its
-optimiser's state is 760 MB) for some steps, with a checkpoint every three of them and without any; the
-difference is the cost of one checkpoint: copying, and writing behind the training's back on the same two
-cores. It is told as a share of the time of the 200 steps that lie between two checkpoints by default, and
-the outcome is the share of the time that is left to the steps.
+optimiser's state is 760 MB) for some steps of 32 pairs, with a checkpoint every three of them and without
+any; the difference is the cost of one checkpoint: copying, and writing behind the training's back on the
+same two cores. It is told as a share of the time of the 200 steps that lie between two checkpoints by
+default, and the outcome is the share of the time that is left to the steps.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def steps(root: Path, name: str, checkpoint_every: int) -> float:
     changes = [f"finetune.{key}" for key in (f"name={name}", f"checkpoint_every={checkpoint_every}")]
     recipe = load_recipe(
         root / "run.yaml",
-        [*changes, f"finetune.max_steps={STEPS + 2}", "finetune.log_every=1", "finetune.epochs=3"],
+        [*changes, *("finetune." + each for each in (f"max_steps={STEPS + 2}", "log_every=1", "batch=32"))],
     )
     settings, run = recipe.finetune, RunDirectory.at(str(recipe.run.out))
     assert settings is not None

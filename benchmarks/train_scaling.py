@@ -19,15 +19,15 @@ from benchmarks.training_runs import BATCH, figures, finish, start, train, write
 
 def run(quick: bool) -> Outcome:
     """Pairs/s of two workers, against two trainings side by side."""
-    rounds, epochs = (1, 1) if quick else (3, 1)
+    rounds = 1 if quick else 3
     simulate()
     ratios = list[float]()
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         write_set(root)
         for index in range(rounds):
-            together, _ = train(root, f"two{index}", workers=2, epochs=epochs)
-            half = {"batch": BATCH // 2, "micro_batch": BATCH // 2, "epochs": epochs}
+            together, _ = train(root, f"two{index}", workers=2)
+            half = {"batch": BATCH // 2, "micro_batch": BATCH // 2}
             sides = [f"one{index}{side}" for side in "ab"]
             for process in [start(root, side, **half) for side in sides]:
                 finish(process)

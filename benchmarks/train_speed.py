@@ -4,7 +4,8 @@ A ViT-S-32 of open_clip with random weights (full fine-tuning, float32), one wor
 64 pairs, 512 JPEGs of 640 x 480 with a caption each, two decoding threads or worker processes. Both sides
 take AdamW, the same schedule and InfoNCE; neither validates nor keeps checkpoints meanwhile. Each prints its
 own rate every few steps, of which the first is left out (imports, first reads), and the median counts. The
-engine's share of time spent waiting for data is printed, too: less than 5 % is asked for.
+engine's share of time spent waiting for data is printed, too: less than 5 % is asked for. Captions have a
+dozen tokens; the engine computes no padding behind the longest of a batch, open_clip's trainer all 77.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ THREADS = 2
 
 def run(quick: bool) -> Outcome:
     """Pairs/s of the engine, against open_clip_train."""
-    rounds, epochs = (1, 1) if quick else (3, 2)
+    rounds = 1 if quick else 3
     ratios, waits = list[float](), list[float]()
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         write_set(root)
         for index in range(rounds):
-            ours, waiting = train(root, f"run{index}", epochs=epochs, cpus=THREADS, decode_threads=2)
-            theirs = open_clip_train(root, index, epochs)
+            ours, waiting = train(root, f"run{index}", cpus=THREADS, decode_threads=2)
+            theirs = open_clip_train(root, index)
             print(f"  engine {ours:.2f}, open_clip_train {theirs:.2f} pairs/s; waiting {100 * waiting:.1f} %")
             ratios.append(ours / theirs)
             waits.append(waiting)
@@ -39,7 +40,7 @@ def run(quick: bool) -> Outcome:
     return Outcome("train_speed", median(ratios), 1.0, "open_clip_train")
 
 
-def open_clip_train(root: Path, index: int, epochs: int) -> float:
+def open_clip_train(root: Path, index: int) -> float:
     """Pairs/s that open_clip's trainer logs."""
     options = {
         "--train-data": root / "pairs.tsv",
@@ -48,7 +49,7 @@ def open_clip_train(root: Path, index: int, epochs: int) -> float:
         "--csv-caption-key": "title",
         "--batch-size": BATCH,
         "--workers": 2,
-        "--epochs": epochs,
+        "--epochs": 1,
         "--model": ARCHITECTURE,
         "--lr": 1e-5,
         "--wd": 0,

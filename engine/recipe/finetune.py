@@ -11,6 +11,7 @@ from engine.recipe.section import Section
 
 Level = Literal["synonym", "broader", "context", "concept", "metaphor"]
 Kind = Literal["original", "synonym", "broader", "context", "concept", "metaphor"]
+Tower = Literal["image", "text"]
 MethodName = Literal["full", "lora", "prefix", "pvse", "pcme", "dive"]
 
 #: What a method takes where the recipe says nothing. `prefix` as its paper's code (METHODS A7), the
@@ -29,6 +30,9 @@ FREE = frozenset(
     {
         "name",
         "workers",
+        "micro_batch",
+        "gradient_checkpointing",
+        "validate_every",
         "cpus",
         "gpus",
         "decode_threads",
@@ -86,8 +90,9 @@ class Finetune(Section):
 
     name: str | None = None  # of the directory under models/; by default the method
     method: MethodName = "full"
-    model: str  # what it starts from: open_clip:..., hf:... or connote:DIR
+    model: str  # what it starts from: open_clip:... or hf:...
     data: TrainingData = TrainingData()
+    towers: tuple[Tower, ...] = ("image", "text")  # that are trained; full and lora may leave one frozen
     loss: Literal["infonce", "sigmoid", "multi_positive"] = "infonce"  # full, lora and prefix
     batch: int = Field(default=512, ge=2)  # pairs of one step, over all workers
     micro_batch: int = Field(default=128, ge=1)  # pairs in one forward pass of a worker
@@ -142,10 +147,36 @@ class Finetune(Section):
         from engine.encoders.names import EncoderName
 
         try:
-            EncoderName.parse(model)
+            backend = EncoderName.parse(model).backend
         except RecipeError as error:
             raise ValueError(str(error)) from error
+        if backend not in ("open_clip", "hf"):
+            raise ValueError(
+                f"'{model}' cannot be trained; name a CLIP of open_clip, as open_clip:ViT-B-32/openai, or of "
+                "transformers, as hf:openai/clip-vit-base-patch32; full and lora make one of these, too"
+            )
         return model
+
+    @field_validator("shares")
+    @classmethod
+    def _shares_weigh(cls, shares: tuple[float, float]) -> tuple[float, float]:
+        if min(shares) < 0 or sum(shares) == 0:
+            raise ValueError("two weights from 0 up, not both 0")
+        return shares
+
+    @field_validator("betas")
+    @classmethod
+    def _betas_decay(cls, betas: tuple[float, float]) -> tuple[float, float]:
+        if any(not 0 <= beta < 1 for beta in betas):
+            raise ValueError("two shares from 0 to below 1")
+        return betas
+
+    @field_validator("towers")
+    @classmethod
+    def _towers_are_some(cls, towers: tuple[Tower, ...]) -> tuple[Tower, ...]:
+        if not towers or len(set(towers)) < len(towers):
+            raise ValueError("image, text or both, each once")
+        return tuple(sorted(towers))
 
     @field_validator("interpolate")
     @classmethod
@@ -171,6 +202,14 @@ class Finetune(Section):
             raise ValueError(f"order {self.order} goes by levels: data.captions must be [mined]")
         if self.interpolate and self.method not in ("full", "lora"):
             raise ValueError(f"interpolate: method {self.method} does not change the model's own weights")
+        if len(self.towers) < 2 and self.method not in ("full", "lora"):
+            raise ValueError(f"towers: method {self.method} trains what it adds to both")
+        if self.interpolate and not self.data.validation:
+            raise ValueError("interpolate: shares are chosen on held-out images; set data.validation above 0")
+        if self.interpolate and self.method == "lora" and self.start:
+            raise ValueError("interpolate: what lora began with under finetune.start is not in the model")
+        if 0 < self.gpus < 1 and self.workers != 1:
+            raise ValueError("gpus: workers that talk to each other need a whole GPU each")
         if self.layer_decay < 1 and self.method != "full":
             raise ValueError(f"layer_decay: method {self.method} trains no layers of the model")
         if self.loss != "infonce" and self.method in ("pvse", "pcme", "dive"):

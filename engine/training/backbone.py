@@ -13,6 +13,10 @@ from torch import Tensor, nn
 from engine.encoders import EncoderName
 from engine.errors import RecipeError
 
+#: Names in the libraries' models, of open_clip and transformers.
+_IMAGE_TOWER = ("visual.", "vision_model.", "visual_projection.")
+_OF_BOTH = frozenset({"logit_scale", "logit_bias"})
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -20,7 +24,8 @@ class Seen:
 
     Attributes:
         pooled: (b, width): the projected vector, not normalised.
-        tokens: (b, n, token width): of the last layer, without an image's class token.
+        tokens: (b, n, token width): of the last layer, without an image's class token; of captions up
+            to the longest.
         valid: (b, n), bool: false where a caption has ended.
     """
 
@@ -92,6 +97,11 @@ class Backbone(nn.Module):
         for module in self.model.modules():
             module.training = True  # transformers does so in training only; CLIP has no dropout
 
+    def train_towers(self, towers: Sequence[str]) -> None:
+        """Train the weights of some towers ("image", "text") and those of both, and no others."""
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(tower_of(name) in (*towers, ""))
+
     @property
     def logit_scale(self) -> nn.Parameter:
         """Logarithm of the factor of the cosines."""
@@ -137,7 +147,7 @@ class Backbone(nn.Module):
             pooled = self._encode_text(tokens)
         # A caption ends with its end token, the largest number (CLIP's vocabulary).
         ends = tokens.argmax(dim=-1, keepdim=True)
-        return Seen(pooled, caught[-1], torch.arange(tokens.shape[1], device=tokens.device) <= ends)
+        return Seen(pooled, caught[-1], torch.arange(caught[-1].shape[1], device=tokens.device) <= ends)
 
     def embed_image(self, pixels: Tensor) -> Tensor:
         """(b, width), not normalised; of any image tower."""
@@ -146,6 +156,13 @@ class Backbone(nn.Module):
     def embed_text(self, tokens: Tensor) -> Tensor:
         """(b, width), not normalised."""
         return self._encode_text(tokens)
+
+
+def tower_of(name: str) -> str:
+    """`image` or `text`, by a parameter's name in the library's model; nothing for what belongs to both."""
+    if name in _OF_BOTH:
+        return ""
+    return "image" if name.startswith(_IMAGE_TOWER) else "text"
 
 
 class _caught:

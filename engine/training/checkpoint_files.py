@@ -22,9 +22,10 @@ from torch import Tensor
 from engine.errors import StorageError
 from engine.storage import Location, digest_of
 from engine.storage.location import explained
+from engine.training.model_directory import WHOLE
 from engine.training.tensors import flatten, pack, take, unflatten, unpack
 
-WEIGHTS, STATE, PLAIN, WHOLE = "weights.safetensors", "state.safetensors", "state.json", "checkpoint.json"
+WEIGHTS, STATE, PLAIN = "weights.safetensors", "state.safetensors", "state.json"
 _CONTENTS = (WEIGHTS, STATE, PLAIN)
 
 #: A step that is saved again while its checkpoint stands gets a directory of its own: the old one

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from engine.encoders import EncoderName
 from engine.encoders.open_clip_models import image_side, load_open_clip, shared_width
+from engine.encoders.short_texts import longest, short_reader
 from engine.errors import RecipeError
 from engine.training.backbone import Backbone, Places
 
@@ -49,7 +50,7 @@ def _from_open_clip(name: EncoderName) -> Backbone:
         name,
         model,
         places,
-        (model.encode_image, model.encode_text),
+        (model.encode_image, short_reader(model)),
         shared_width(model),
         widths,
         prepare,
@@ -89,6 +90,13 @@ def _from_transformers(name: EncoderName) -> Backbone:
         )
         return told["input_ids"]  # type: ignore[no-any-return]
 
+    # What lies behind the end token a causal tower never sees. By transformers' own rule an end token of
+    # number 2 stands for the largest one.
+    known = config.text_config.eos_token_id in (2, config.text_config.vocab_size - 1)
+
+    def reach(tokens: Tensor) -> int:
+        return longest(tokens) if known else tokens.shape[1]
+
     vision, text = model.vision_model, model.text_model
     return Backbone(
         name,
@@ -96,8 +104,7 @@ def _from_transformers(name: EncoderName) -> Backbone:
         Places(vision.pre_layrnorm, vision.encoder, text.final_layer_norm),
         (
             lambda pixels: model.get_image_features(pixel_values=pixels).pooler_output,
-            # Padding lies behind the end token, which a causal tower never sees.
-            lambda tokens: model.get_text_features(input_ids=tokens).pooler_output,
+            lambda tokens: model.get_text_features(input_ids=tokens[:, : reach(tokens)]).pooler_output,
         ),
         config.projection_dim,
         (config.vision_config.hidden_size, config.text_config.hidden_size),

@@ -26,8 +26,9 @@ from engine.training.pictures import Decoder, Pictures, Reads, Sees
 from engine.training.step import LocalBatch
 from engine.training.world import World
 
-#: Batches that are begun while one is trained on: enough to level out slow images.
-AHEAD = 4
+#: Batches that are begun while one is trained on: enough to level out slow images; fewer where their
+#: pixels would take more than so many bytes, since a batch of 32,768 images has 20 GB.
+AHEAD, AHEAD_BYTES = 4, 8 * 2**30
 
 _Ints = NDArray[np.int64]
 _T = TypeVar("_T")
@@ -83,8 +84,8 @@ class Loader:
     def batches(self, epoch: int, start: int = 0) -> Iterator[LocalBatch]:
         """This worker's rows of the batches of an epoch, from batch `start` on.
 
-        Threads run until the iterator ends or is closed; at most `AHEAD` batches are begun beyond
-        the one that was yielded last.
+        Threads run until the iterator ends or is closed; at most `AHEAD` batches, of at
+        most `AHEAD_BYTES`, are begun beyond the one that was yielded last.
 
         Raises:
             RecipeError: see `epoch_batches`.
@@ -95,7 +96,7 @@ class Loader:
         self._waited += time.monotonic() - now
         with self._decoder() as decoder:
             begun = (self._begin(decoder, order, epoch, index) for index in range(start, len(order)))
-            for batch in _ahead(begun):
+            for batch in _ahead(begun, self._depth()):
                 now = time.monotonic()
                 tokens = batch.tokens.result()
                 self._wait(batch.pictures)
@@ -110,7 +111,7 @@ class Loader:
         size = self._settings.micro_batch
         with self._decoder() as decoder:
             blocks = (decoder.begin(rows[first : first + size]) for first in range(0, len(rows), size))
-            for pictures in _ahead(blocks):
+            for pictures in _ahead(blocks, AHEAD):
                 self._wait(pictures)
                 yield pictures.pixels
 
@@ -120,6 +121,11 @@ class Loader:
         share = self._waited / max(now - self._since, 1e-9)
         self._waited, self._since = 0.0, now
         return min(share, 1.0)
+
+    def _depth(self) -> int:
+        """Batches to begin ahead."""
+        rows = -(-self._settings.batch // self._world.size)
+        return max(1, min(AHEAD, AHEAD_BYTES // (rows * 3 * self._backbone.side**2 * 4)))
 
     def _order(self, epoch: int) -> Batches:
         image, settings = self._pairs.image[self._training], self._settings
@@ -173,9 +179,9 @@ class Loader:
         )
 
 
-def _ahead(begun: Iterator[_T]) -> Iterator[_T]:
-    """The same, each with the next `AHEAD` begun."""
-    waiting = deque(islice(begun, AHEAD))
+def _ahead(begun: Iterator[_T], count: int) -> Iterator[_T]:
+    """The same, each with the next `count` begun, at least 1."""
+    waiting = deque(islice(begun, count))
     while waiting:
         first = waiting.popleft()
         waiting.extend(islice(begun, 1))

@@ -39,6 +39,9 @@ class Method(nn.Module):
     """
 
     backbone: Backbone
+    #: The sides whose outputs depend on what is trained: "images", "texts". The other one's tower is
+    #: frozen and passed once a step.
+    sides: tuple[str, ...] = ("images", "texts")
 
     def image_side(self, pixels: Tensor, levels: Tensor) -> Outputs:
         """What is said of images.
@@ -66,6 +69,9 @@ class Method(nn.Module):
             parameters.
         """
         raise NotImplementedError
+
+    def settle(self) -> None:
+        """Bring trained parameters back within their bounds; called after each step."""
 
     def similarity(self, images: Outputs, texts: Outputs) -> Tensor:
         """(n, m): how near each of m captions is to each of n images; larger is nearer."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from engine.encoders.names import EncoderName
 from engine.errors import RecipeError
 from engine.recipe.finetune import FREE, Finetune
 from engine.rundir import RunDirectory
@@ -14,6 +15,8 @@ from engine.storage import Location
 
 #: What the directory holds, written last: its presence means that training is over.
 DONE = "connote.json"
+#: What makes a directory of files a checkpoint.
+WHOLE = "checkpoint.json"
 
 
 @dataclass(frozen=True)
@@ -46,20 +49,44 @@ class ModelDirectory:
         return self.directory / "settings.json"
 
     def check(self, settings: Finetune, seed: int) -> None:
-        """Refuse settings that differ from those this model's training began with.
+        """Refuse to go on with other settings, or another model, than this training began with.
 
         Raises:
-            RecipeError: naming each that differs.
+            RecipeError: naming each setting that differs.
         """
+        if not self.begun():
+            return
+        if not self._settings.exists():
+            raise RecipeError(
+                f"{self._settings.uri} is gone, and so is what the checkpoints beside it were trained with; "
+                "put it back, or choose another finetune.name"
+            )
         from engine.training.checkpoint import check_settings  # imports torch
 
-        if self._settings.exists():
-            check_settings(json.loads(self._settings.read_text()), deciding(settings, seed))
+        stored = json.loads(self._settings.read_text())
+        # Settings that the engine did not have then are what they are by default.
+        then = Finetune.model_validate(stored["finetune"])
+        check_settings(deciding(then, stored["run"]["seed"]), deciding(settings, seed))
+        if not self.finished() and stored["base"] != EncoderName.parse(settings.model).digest():
+            raise RecipeError(
+                f"finetune.model: '{settings.model}' is not what this training began with, its files have "
+                "changed; put the old ones back, or choose another finetune.name"
+            )
 
     def begin(self, settings: Finetune, seed: int) -> None:
-        """Keep what decides the weights beside them."""
-        text = json.dumps(deciding(settings, seed), indent=1, ensure_ascii=False)
-        self._settings.write_bytes(text.encode(), replace=False)
+        """Keep what decides the weights beside them.
+
+        Raises:
+            RecipeError: there is no such model.
+        """
+        about = {**deciding(settings, seed), "base": EncoderName.parse(settings.model).digest()}
+        self._settings.write_bytes(json.dumps(about, indent=1, ensure_ascii=False).encode())
+
+    def begun(self) -> bool:
+        """Whether there are weights of this training; before that everything may still change."""
+        return self.finished() or any(
+            (self.checkpoints / info.base_name / WHOLE).exists() for info in self.checkpoints.entries()
+        )
 
     def finished(self) -> bool:
         """Whether training is over."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from engine.errors import RecipeError
 from engine.recipe.finetune import Finetune
+from engine.training.backbone import tower_of
 from engine.training.method import Method
 
 #: CLIP's for vision transformers, beside its second beta of 0.98 (Radford et al. 2021, appendix F).
@@ -19,8 +20,6 @@ EPSILON = 1e-6
 
 #: Where a library's model lies in a method.
 _MODEL = "backbone.model."
-_IMAGE = ("visual.", "vision_model.", "visual_projection.")
-_SCALES = frozenset({"logit_scale", "logit_bias"})
 #: A layer of a tower: open_clip, timm below open_clip, transformers.
 _LAYER = re.compile(
     r"(visual\.transformer\.resblocks|visual\.trunk\.blocks|transformer\.resblocks"
@@ -49,9 +48,10 @@ def build_optimizer(method: Method, settings: Finetune) -> torch.optim.Optimizer
     """
     trained = {name: value for name, value in method.named_parameters() if value.requires_grad}
     layers = _count_layers(trained)
-    if settings.layer_decay < 1 and layers.keys() != {"image", "text"}:
+    if settings.layer_decay < 1 and layers.keys() != set(settings.towers):
         raise RecipeError(
-            f"finetune.layer_decay: the layers of both towers of '{settings.model}' must be known, and these "
+            f"finetune.layer_decay: the layers of the {' and the '.join(settings.towers)} tower of "
+            f"'{settings.model}' must be known, and these "
             f"are: {', '.join(sorted(layers)) or 'none'}; take a vision transformer, or set it to 1"
         )
     groups: dict[tuple[float, float], list[tuple[str, nn.Parameter]]] = {}
@@ -121,18 +121,11 @@ def _share(name: str, settings: Finetune, layers: Mapping[str, int]) -> float:
     if not name.startswith(_MODEL):
         return 1.0
     inside = name.removeprefix(_MODEL)
-    tower = _tower(inside)
+    tower = tower_of(inside)
     if settings.method in ("pvse", "pcme", "dive") and tower:
         return settings.adapter.image_rate if tower == "image" else settings.adapter.text_rate
     # A power of 1 is 1, also where no layers are known.
     return settings.layer_decay ** _depth(inside, layers.get(tower, 0))
-
-
-def _tower(inside: str) -> str:
-    """`image` or `text`, by a name in the library's model; nothing for what belongs to both."""
-    if inside in _SCALES:
-        return ""
-    return "image" if inside.startswith(_IMAGE) else "text"
 
 
 def _depth(inside: str, layers: int) -> int:
@@ -147,6 +140,6 @@ def _count_layers(names: Iterable[str]) -> dict[str, int]:
     counts: dict[str, int] = {}
     for inside in (name.removeprefix(_MODEL) for name in names if name.startswith(_MODEL)):
         if found := _LAYER.match(inside):
-            tower = _tower(inside)
+            tower = tower_of(inside)
             counts[tower] = max(counts.get(tower, 0), int(found["number"]) + 1)
     return counts

@@ -36,18 +36,32 @@ def trained_weights(method: Method) -> dict[str, torch.nn.Parameter]:
     return {name: value for name, value in method.named_parameters() if value.requires_grad}
 
 
-def start_weights(directory: Location) -> dict[str, Tensor]:
-    """The weights of a model that was fine-tuned before, to go on from.
+def start_weights(directory: Location, settings: Finetune) -> dict[str, Tensor]:
+    """The weights of a model that was fine-tuned before, to go on from; of averaged ones the average.
 
     Raises:
-        RecipeError: it has no checkpoint.
+        RecipeError: it has no checkpoint, or is of another method or model, or mixed with what it
+            began with.
     """
     newest = Checkpoints(directory / "checkpoints", 1).newest()
     if newest is None:
         raise RecipeError(
             f"finetune.start: {directory.uri} holds no whole checkpoint; name a directory under RUN/models"
         )
-    return newest.weights
+    stored = json.loads((directory / "settings.json").read_text())
+    then = Finetune.model_validate(stored["finetune"])
+    if then.method != settings.method or stored["base"] != EncoderName.parse(settings.model).digest():
+        raise RecipeError(
+            f"finetune.start: {directory.uri} trains {then.model} by method {then.method}; its weights fit "
+            "that model and that method only"
+        )
+    if then.interpolate:
+        raise RecipeError(
+            f"finetune.start: {directory.uri} was interpolated, and its checkpoints were not; name what it "
+            f"holds as finetune.model: open_clip:{directory.uri}/{CONFIG}/{WEIGHTS}"
+        )
+    average = newest.state["average"]
+    return dict(average["averages"]) if average else newest.weights
 
 
 def write_result(directory: Location, method: Method, settings: Finetune) -> dict[str, Any]:
@@ -82,13 +96,14 @@ def load_method(directory: Location, device: torch.device) -> tuple[Method, dict
         StorageError: the weights do not fit it.
     """
     about = read_about(directory)
-    name = EncoderName.parse(about["model"])
+    settings = Finetune.model_validate(about["settings"])
+    name = EncoderName.parse(settings.model)
     if name.digest() != about["base"]:
         raise RecipeError(
             f"{directory.uri}: was trained on another '{name.text}' than the one that is there now; put the "
             "old one back"
         )
-    method = build_method(load_backbone(name, device), Finetune.model_validate(about["settings"]))
+    method = build_method(load_backbone(name, device), settings)
     weights = load_tensors((directory / about["files"]).read_bytes())
     take(trained_weights(method), weights, directory.uri)
     return method.to(device).eval().requires_grad_(False), about

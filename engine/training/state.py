@@ -46,8 +46,13 @@ class TrainingState:
     before: dict[str, float] = field(default_factory=dict)
 
     @classmethod
-    def fresh(cls, settings: Finetune, seed: int, world: World) -> TrainingState:
+    def fresh(cls, settings: Finetune, seed: int, world: World, started: bool = True) -> TrainingState:
         """The state before the first step, the same on every worker.
+
+        Args:
+            settings, seed: the recipe's.
+            world: the workers.
+            started: begin with the weights of `finetune.start`; without, a checkpoint is to follow.
 
         Raises:
             RecipeError: the model cannot be had, or cannot carry the method.
@@ -55,8 +60,8 @@ class TrainingState:
         torch.manual_seed(seed)
         backbone = load_backbone(EncoderName.parse(settings.model), world.device)
         method = build_method(backbone, settings).to(world.device)
-        if settings.start:
-            take(trained_weights(method), start_weights(locate(settings.start)), settings.start)
+        if settings.start and started:
+            take(trained_weights(method), start_weights(locate(settings.start), settings), settings.start)
         average = Average(trained_weights(method), settings.ema) if settings.ema else None
         half = settings.precision == "float16"
         scaler = torch.amp.GradScaler(world.device.type) if half else None

@@ -10,7 +10,7 @@ carry that gradient on to their weights. The last piece keeps its graph and is n
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -18,11 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.training.method import Method, Targets
+from engine.training.method import Method, Outputs, Targets
 from engine.training.world import World
 
 #: What the towers say of both sides, by side ("images", "texts") and name.
 _Said = dict[tuple[str, str], Tensor]
+_SIDES = ("images", "texts")
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def accumulate(
     towers = _Towers(method, batch, micro, world.device, autocast)
     leaves = {key: _gather(value, batch.rows, count, world) for key, value in towers.see().items()}
     for (side, _), leaf in leaves.items():
-        leaf.requires_grad_(leaf.is_floating_point() and (side == "images" or towers.texts_trained))
+        leaf.requires_grad_(leaf.is_floating_point() and side in method.sides)
     share = _share(method, leaves, batch.targets, world)
     loss = _total(share, world)
     if math.isfinite(loss):
@@ -113,11 +114,7 @@ def accumulate(
 
 
 class _Towers:
-    """Both towers over this worker's pairs, in pieces of at most `micro`.
-
-    Attributes:
-        texts_trained: whether captions carry a gradient; known after `see`.
-    """
+    """Both towers over this worker's pairs, in pieces of at most `micro`."""
 
     def __init__(
         self,
@@ -134,16 +131,12 @@ class _Towers:
         starts = range(0, max(count, 1), micro)
         self._pieces = [slice(start, min(start + micro, count)) for start in starts]
         self._last: _Said | None = None
-        self.texts_trained = True
 
     def see(self) -> _Said:
         """What is said of all of this worker's pairs; the graph of the last piece is kept."""
         with torch.no_grad():
-            before = [self._run(piece) for piece in self._pieces[:-1]]
-        self._last = last = self._run(self._pieces[-1])
-        # Captions are all treated alike, so one piece tells of all, and of every worker's. Images are
-        # not: `prefix` gives no gradient to those without a level.
-        self.texts_trained = any(value.requires_grad for (side, _), value in last.items() if side == "texts")
+            before = [self._run(piece, _SIDES) for piece in self._pieces[:-1]]
+        self._last = last = self._run(self._pieces[-1], _SIDES)
         if not before:
             return last
         return {key: torch.cat([*(said[key] for said in before), last[key].detach()]) for key in last}
@@ -151,7 +144,8 @@ class _Towers:
     def carry(self, gradients: _Said) -> None:
         """Carry the gradients of this worker's outputs on to the parameters."""
         for piece in reversed(self._pieces):
-            said, self._last = self._last or self._run(piece, self.texts_trained), None
+            said, self._last = self._last or self._run(piece, self._method.sides), None
+            # `prefix` gives no gradient to images without a level.
             keys = [key for key, value in said.items() if value.requires_grad]
             # An empty piece stands for no pair, and must not turn what it computed into a gradient.
             if keys and piece.start < piece.stop:
@@ -159,28 +153,31 @@ class _Towers:
                     [said[key] for key in keys], [gradients[key][piece].to(said[key].dtype) for key in keys]
                 )
 
-    def _run(self, piece: slice, texts: bool = True) -> _Said:
+    def _run(self, piece: slice, sides: Sequence[str]) -> _Said:
         batch = self._batch
         pixels, tokens, levels = (
             value[piece] if piece.start < piece.stop else value.new_zeros((1, *value.shape[1:]))
             for value in (batch.pixels, batch.tokens, self._levels)
         )
-        # The images come first, so that they draw the same whether the captions follow or not.
-        with (
-            _seeded(batch.targets.seed, batch.rows.start + piece.start, self._device),
-            torch.autocast(self._device.type, self._autocast, enabled=self._autocast is not None),
-        ):
-            seen = self._method.image_side(pixels.to(self._device, non_blocking=True), levels)
-            read = self._method.text_side(tokens.to(self._device, non_blocking=True)) if texts else {}
-        said = {("images", name): value for name, value in seen.items()}
-        said |= {("texts", name): value for name, value in read.items()}
+        run: dict[str, Callable[[], Outputs]] = {
+            "images": lambda: self._method.image_side(pixels.to(self._device, non_blocking=True), levels),
+            "texts": lambda: self._method.text_side(tokens.to(self._device, non_blocking=True)),
+        }
+        said = _Said()
+        first = batch.rows.start + piece.start
+        with torch.autocast(self._device.type, self._autocast, enabled=self._autocast is not None):
+            for side in sides:
+                # By itself, so that it draws the same whether the other side runs or not.
+                with _seeded([batch.targets.seed, first, _SIDES.index(side)], self._device):
+                    said |= {(side, name): value for name, value in run[side]().items()}
         return said if piece.start < piece.stop else {key: value[:0] for key, value in said.items()}
 
 
 @contextmanager
-def _seeded(seed: int, first: int, device: torch.device) -> Iterator[None]:
+def _seeded(numbers: Sequence[int], device: torch.device) -> Iterator[None]:
     """Draw the same at each run of a piece, and leave the generators as they were."""
-    mixed = int(np.random.SeedSequence([seed % 2**64, first]).generate_state(1, np.uint64)[0])
+    entropy = [number % 2**64 for number in numbers]
+    mixed = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0])
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.default_generator.manual_seed(mixed)
         if device.type == "cuda":

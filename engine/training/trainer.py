@@ -23,6 +23,9 @@ from engine.training.job import Job
 from engine.training.log_services import check_services
 from engine.training.model_directory import ModelDirectory
 
+#: How often Ray tries for a minute to place the workers before that counts as a failure.
+_STARTS = 4
+
 
 def finetune(
     recipe: Recipe,
@@ -59,10 +62,10 @@ def finetune(
         return place.lines()
     reserved = Reservation("finetune", least_workers(settings), settings.cpus, settings.gpus)
     with cluster(address, [reserved], verbose):
-        _catalog(recipe, run, say)
-        if not place.pairs.exists():
+        if not place.begun():
+            _catalog(recipe, run, say)
             collect_pairs(open_run(run, recipe), place.pairs, settings, recipe.run.seed, say)
-        place.begin(settings, recipe.run.seed)
+            place.begin(settings, recipe.run.seed)
         _train(Job(settings, recipe.run.seed, run, place, recipe.images.max_pixels), say)
     return place.lines()
 
@@ -73,8 +76,9 @@ def least_workers(settings: Finetune) -> int:
 
 
 def _catalog(recipe: Recipe, run: RunDirectory, say: Callable[[str], None]) -> None:
-    """Plan a run that mines nothing: its images and the captions they came with."""
-    if run.read_plan() is None and not build_stages(recipe):
+    """Plan a run that mines nothing, anew: its images and the captions they came with."""
+    mines = run.read_plan() is not None and build_stages(run.read_recipe())
+    if not mines and not build_stages(recipe):
         plan = refresh_catalog(recipe, run, lambda: None, say, False)
         run.write_recipe(recipe)
         run.write_plan(plan)
@@ -104,21 +108,30 @@ def _train(job: Job, say: Callable[[str], None]) -> None:
 
 
 def _fit(job: Job, board: Any) -> None:
-    from ray.train import RunConfig, ScalingConfig
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
+
+    class _Trainer(TorchTrainer):  # type: ignore[misc]
+        def _register_sigint_handler(self, controller: Any) -> None:
+            """Leave Ctrl-C to the command: Ray's handler ends the process with status 0."""
 
     settings = job.settings
     # Paths of a recipe are relative to where the command runs, also for the workers.
     os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
     resources = {"CPU": settings.cpus, **({"GPU": settings.gpus} if settings.gpus else {})}
     filesystem, path = (job.place.directory / "ray").resolve()
-    TorchTrainer(
+    _Trainer(
         _work,
         train_loop_config={"job": job, "board": board},
         scaling_config=ScalingConfig(
             num_workers=settings.workers, use_gpu=settings.gpus > 0, resources_per_worker=resources
         ),
-        run_config=RunConfig(storage_path=path, storage_filesystem=filesystem, name="train"),
+        run_config=RunConfig(
+            storage_path=path,
+            storage_filesystem=filesystem,
+            name="train",
+            failure_config=FailureConfig(controller_failure_limit=_STARTS),
+        ),
     ).fit()
 
 

@@ -83,12 +83,17 @@ class Validator:
         return means
 
     def _images(self, method: Method, level: int) -> Outputs:
-        """Of all held-out images, on every worker; unreadable ones are zeros and find nothing."""
+        """Of all held-out images, on every worker; unreadable ones are no numbers, and find nothing."""
         mine, made = self._world.rows(len(self.images)), list[Outputs]()
         for pixels in self._loader.prepared_images(self.images[_some(mine)]):
             there = pixels.to(self._world.device)
             levels = torch.full((len(there),), level, device=self._world.device)
-            made.append(method.image_side(there, levels))
+            said = method.image_side(there, levels)
+            # What cannot be read comes as zeros, which no picture is.
+            blank = ~there.flatten(1).any(dim=1)
+            for value in said.values():
+                value[blank] = torch.nan if value.is_floating_point() else 0
+            made.append(said)
         return self._gathered(made, mine, len(self.images))
 
     def _texts(self, method: Method, captions: list[str]) -> Outputs:

@@ -12,6 +12,7 @@ import torch
 
 from engine.errors import StorageError
 from engine.training.checkpoint import Checkpoints
+from engine.training.checkpoint_files import Checkpoint
 from engine.training.finish import finish
 from engine.training.job import Job
 from engine.training.loader import Loader
@@ -45,8 +46,9 @@ class _Worker:
         self.job, self.settings, self.world = job, job.settings, world
         self.tell = tell if world.first else lambda line: None
         self.pairs = pairs = Pairs.read(job.place.pairs)
-        self.state = TrainingState.fresh(job.settings, job.seed, world)
         self.checkpoints = Checkpoints(job.place.checkpoints, job.settings.keep, self.tell)
+        self.found = self._newest()
+        self.state = TrainingState.fresh(job.settings, job.seed, world, started=self.found is None)
         self.loader = Loader(
             pairs,
             ImageReader(job.run.catalog, pairs.images),
@@ -80,15 +82,18 @@ class _Worker:
             self.checkpoints.close()
             self.logs.close()
 
-    def _resume(self) -> None:
-        """Every worker takes the checkpoint that the first one found whole."""
+    def _newest(self) -> Checkpoint | None:
+        """The checkpoint that the first worker found whole, on every worker."""
         found = self.checkpoints.newest() if self.world.first else None
         step = self.world.share(found.step if found else None)
-        if step is None:
+        return None if step is None else found or self.checkpoints.at(step)
+
+    def _resume(self) -> None:
+        if self.found is None:
             return
-        checkpoint = found or self.checkpoints.at(step)
-        self.state.take(*checkpoint.read(self.world.device), origin=checkpoint.directory.uri)
-        self.tell(f"going on from step {step:,} of {self.total:,}")
+        self.state.take(*self.found.read(self.world.device), origin=self.found.directory.uri)
+        self.tell(f"going on from step {self.found.step:,} of {self.total:,}")
+        self.found = None  # its tensors have been copied
 
     def _epoch(self) -> None:
         state = self.state
@@ -111,12 +116,15 @@ class _Worker:
         state.optimizer.zero_grad(set_to_none=True)
         low = None if settings.precision == "float32" else getattr(torch, settings.precision)
         done = accumulate(state.method, batch, self.world, settings.micro_batch, low, state.scaler)
-        if done.pairs < 2 or not math.isfinite(done.loss):
-            self._leave_out(batch, done.loss)
+        if done.pairs < 2:
+            self._leave_out(batch, f"{done.pairs} of its pairs can be read")
+            return
+        if not math.isfinite(done.loss):
+            self._leave_out(batch, f"its loss is {done.loss}")
             return
         norm = self._update()
         if norm is None:
-            self._leave_out(batch, math.nan)
+            self._leave_out(batch, f"its loss is {done.loss:.4g}, but its gradient is no number")
             return
         self.pairs_since += done.pairs
         if (state.step + 1) % settings.log_every == 0:
@@ -133,31 +141,32 @@ class _Worker:
             # What overflows in float16 is left out by the scaler, which then takes a smaller factor.
             state.scaler.step(state.optimizer)
             state.scaler.update()
+            # At a factor below 1 nothing has overflowed: the gradient itself is no number.
             if not math.isfinite(norm):
-                return norm
+                return norm if state.scaler.get_scale() >= 1 else None
         elif math.isfinite(norm):
             state.optimizer.step()
         else:
             return None
+        state.method.settle()
         if state.average:
             state.average.update()
         return norm
 
-    def _leave_out(self, batch: LocalBatch, loss: float) -> None:
-        """Note a batch whose loss is no number; all workers come here together."""
+    def _leave_out(self, batch: LocalBatch, reason: str) -> None:
+        """Note a batch that nothing can be learned from; all workers come here together."""
         self.state.bad += 1
         place = self.job.place.directory / f"bad-batch-{self.state.step:08d}.json"
         if self.world.first:
-            text = json.dumps({"step": self.state.step, "loss": str(loss), "ids": list(batch.ids)}, indent=1)
+            text = json.dumps({"step": self.state.step, "reason": reason, "ids": list(batch.ids)}, indent=1)
             place.write_bytes(text.encode())
         if self.state.bad > self.settings.max_bad_batches:
             named = ", ".join(dict.fromkeys(batch.ids[:_NAMED]))
             raise StorageError(
-                f"finetune: the loss of step {self.state.step:,} is {loss} (images {named}, ...; all in "
-                f"{place.uri}); lower finetune.learning_rate, or leave such batches out with "
-                "finetune.max_bad_batches"
+                f"finetune: step {self.state.step:,}: {reason} (images {named}, ...; all in {place.uri}); "
+                "lower finetune.learning_rate, or leave such batches out with finetune.max_bad_batches"
             )
-        self.tell(f"step {self.state.step:,} is left out: its loss is {loss} ({place.name})")
+        self.tell(f"step {self.state.step:,} is left out: {reason} ({place.name})")
 
     def _log(self, loss: float, norm: float) -> None:
         now = time.monotonic()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -105,10 +106,11 @@ def test_the_command_makes_the_page(model: Location, tmp_path: Path, monkeypatch
         return model
 
     monkeypatch.setattr(results, "finetune", finetune)
+    monkeypatch.setattr("engine.flow.cluster.cluster", lambda *_, **__: nullcontext())
     monkeypatch.setattr(results, "mine_scenes", lambda plan: RunDirectory.at(str(tmp_path / "run")))
     chosen = plan(tmp_path, "full", "lora")
     found = make(chosen)
-    assert asked == [("full", 0), ("full", 1), ("lora", 0), ("lora", 1)]
+    assert asked == [("full", 0), ("lora", 0), ("full", 1), ("lora", 1)]
     assert isinstance(found.before.seeds[0]["poems"], SetRanks)
     target = tmp_path / "page.md"
     write_page(chosen, found, target)

@@ -256,16 +256,20 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.002)
 
 
-def test_so_many_batches_are_begun_ahead_and_no_more() -> None:
+@pytest.mark.parametrize(("limit", "ahead"), [(2**33, AHEAD), (1, 1)])
+def test_so_many_batches_are_begun_ahead_and_no_more(
+    monkeypatch: pytest.MonkeyPatch, limit: int, ahead: int
+) -> None:
+    monkeypatch.setattr("engine.training.loader.AHEAD_BYTES", limit)
     reader = Reader()
     found = loader(reader).batches(0)
     assert not reader.reads and not running(), "nothing begins before it is asked for"
     next(found)
-    until(lambda: len(reader.reads) == 1 + AHEAD)
+    until(lambda: len(reader.reads) == 1 + ahead)
     time.sleep(0.05)
-    assert len(reader.reads) == 1 + AHEAD
+    assert len(reader.reads) == 1 + ahead
     next(found)
-    until(lambda: len(reader.reads) == 2 + AHEAD)
+    until(lambda: len(reader.reads) == 2 + ahead)
     found.close()  # type: ignore[attr-defined]
     assert not running()
 

@@ -196,6 +196,18 @@ def test_towers_without_known_layers_are_refused(tmp_path: Path) -> None:
         build_optimizer(method, settings(clip, "full", layer_decay=0.9))
 
 
+def test_layers_of_the_trained_tower_are_enough(tmp_path: Path) -> None:
+    resnet = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "patch_size": None}
+    clip = write_clip(tmp_path, vision_cfg=resnet)
+    chosen = settings(clip, "full", layer_decay=0.9, towers=["text"])
+    method = build_method(load(clip), chosen)
+    rates = grouped(method, build_optimizer(method, chosen))
+    assert not any(name.startswith("backbone.model.visual.") for name in rates)
+    other = settings(clip, "full", layer_decay=0.9, towers=["image"])
+    with pytest.raises(RecipeError, match=r"the image tower of .* must be known, .* are: none"):
+        build_optimizer(build_method(load(clip), other), other)
+
+
 def test_rates_of_the_towers_under_an_adapter(tmp_path: Path) -> None:
     method, chosen = method_of(tmp_path, "pvse", learning_rate=1.0)
     rates = grouped(method, build_optimizer(method, chosen))

@@ -74,6 +74,18 @@ def test_a_killed_worker_is_replaced(undisturbed: Path, tmp_path: Path) -> None:
     same(tmp_path, undisturbed)
 
 
+def test_ctrl_c_stops_it_and_says_how_to_go_on(undisturbed: Path, tmp_path: Path) -> None:
+    recipe = runs.mined(tmp_path, workers=1)
+    process = runs.start(recipe)
+    wait_for(lambda: bool(checkpoints(tmp_path)), 300)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    text, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, text
+    assert "stopped; run the same command to go on from here" in text
+    wait_for(lambda: not any(child.is_running() and child.status() != "zombie" for child in children))
+
+
 def test_a_lost_node(undisturbed: Path, tmp_path: Path) -> None:
     recipe = runs.mined(tmp_path, workers=WORKERS)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})

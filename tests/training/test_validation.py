@@ -31,7 +31,7 @@ class Fixed(Method):
         return torch.stack([self.texts[caption] for caption in captions])
 
     def image_side(self, pixels: torch.Tensor, levels: torch.Tensor) -> Outputs:
-        return {"features": self.images[pixels[:, 0].long()] + 0.2 * levels[:, None]}
+        return {"features": self.images[pixels[:, 0].long() - 1] + 0.2 * levels[:, None]}
 
     def text_side(self, tokens: torch.Tensor) -> Outputs:
         return {"features": tokens}
@@ -41,11 +41,14 @@ class Fixed(Method):
 
 
 class Reading:
-    """Stands for the loader: a picture is its image's number."""
+    """Stands for the loader: a picture is its image's number, from 1; those it cannot read are 0."""
+
+    unread: tuple[int, ...] = ()
 
     def prepared_images(self, rows: NDArray[np.int64]) -> Iterator[torch.Tensor]:
         for start in range(0, len(rows), 3):
-            yield torch.from_numpy(rows[start : start + 3, None]).float()
+            some = rows[start : start + 3, None]
+            yield torch.from_numpy(np.where(np.isin(some, self.unread), 0, some + 1)).float()
 
 
 def made(method: str = "full", seed: int = 0) -> tuple[Fixed, Validator, Any]:
@@ -111,6 +114,19 @@ def test_ties_and_what_is_no_number_count_against_the_model() -> None:
         fixed, validator, _ = made()
         fixed.images[:] = value
         assert validator.scores(fixed)["t2i R@1"] == 0
+
+
+def test_images_that_cannot_be_read_find_nothing() -> None:
+    fixed, validator, _ = made()
+    reading: Any = validator._loader
+    reading.unread = tuple(range(7))
+    assert set(validator.scores(fixed).values()) == {0.0}
+    reading.unread = (6,)
+    fixed.images[6] = torch.stack(list(fixed.texts.values())).sum(dim=0)  # it would be found
+    found = validator.scores(fixed)
+    fixed.images[6] = -1e9  # it is found by none
+    reading.unread = ()
+    assert found == validator.scores(fixed)
 
 
 def test_the_score_is_the_mean_of_both_ways() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from engine.training.pairs import join
 from engine.training.work import work
 from engine.training.world import World
 from tests.training import runs
+from tests.training.tiny import write_clip
 
 #: Few of everything: a method is trained in a second.
 SMALL = {"batch": 16, "epochs": 2, "checkpoint_every": 2, "validate_every": 5, "data": {"validation": 0.2}}
@@ -126,7 +128,7 @@ def test_a_batch_without_a_loss_stops_the_run_and_names_its_images(
 ) -> None:
     job = job_of(tmp_path)
     poison(monkeypatch, {5})
-    with pytest.raises(StorageError, match=r"loss of step 5 is nan .*max_bad_batches"):
+    with pytest.raises(StorageError, match=r"step 5: its loss is nan .*max_bad_batches"):
         train(job)
     noted = json.loads((Path(job.place.directory.uri) / "bad-batch-00000005.json").read_text())
     assert noted["step"] == 5 and len(noted["ids"]) in (15, 16)
@@ -181,8 +183,31 @@ def test_weights_are_gone_on_from_under_another_name(tmp_path: Path) -> None:
     train(second)
     for name, value in weights(first).items():
         np.testing.assert_allclose(weights(second)[name], value, atol=1e-6)
-    with pytest.raises(StorageError, match=r"its weights are of another model or method"):
+    with pytest.raises(RecipeError, match=r"finetune\.start: .* by method full; its weights fit that model"):
         train(job_of(tmp_path / "c", method="lora", start=first.place.directory.uri))
+
+
+def test_of_averaged_weights_the_average_is_gone_on_from(tmp_path: Path) -> None:
+    first = job_of(tmp_path / "a", max_steps=4, ema=0.5)
+    train(first)
+    second = job_of(tmp_path / "b", max_steps=1, start=first.place.directory.uri, learning_rate=1e-12)
+    train(second)
+    for name, value in weights(first).items():
+        np.testing.assert_allclose(weights(second)[name], value, atol=1e-6)
+    mixed = job_of(tmp_path / "c", max_steps=4, interpolate=[1])
+    train(mixed)
+    with pytest.raises(RecipeError, match=r"was interpolated, .* name what it holds as finetune\.model"):
+        train(job_of(tmp_path / "d", start=mixed.place.directory.uri))
+
+
+def test_a_resumed_training_needs_its_start_no_more(tmp_path: Path) -> None:
+    first = job_of(tmp_path / "a", max_steps=2)
+    train(first)
+    second = job_of(tmp_path / "b", max_steps=4, start=first.place.directory.uri)
+    with pytest.raises(Stopped):
+        train(second, stop_after=3)
+    shutil.rmtree(first.place.directory.uri)
+    assert train(second)[0].startswith("going on from step 2 of")
 
 
 def test_the_best_mixture_of_old_and_new_weights(tmp_path: Path) -> None:
@@ -197,12 +222,38 @@ def test_the_best_mixture_of_old_and_new_weights(tmp_path: Path) -> None:
 def test_changed_settings_are_refused_by_name(tmp_path: Path) -> None:
     job = job_of(tmp_path)
     other = Finetune.model_validate({**job.settings.model_dump(), "batch": 8})
+    job.place.check(other, job.seed)  # nothing is trained yet: all may change
+    with pytest.raises(Stopped):
+        train(job, stop_after=3)
     with pytest.raises(RecipeError, match=r"finetune\.batch is 8 \(was 16\): this training began"):
         job.place.check(other, job.seed)
     with pytest.raises(RecipeError, match=r"run\.seed is 4 \(was 3\)"):
         job.place.check(job.settings, 4)
-    free = Finetune.model_validate({**job.settings.model_dump(), "workers": 3, "keep": 9})
-    job.place.check(free, job.seed)
+    free = {"workers": 3, "keep": 9, "micro_batch": 4, "gradient_checkpointing": True, "validate_every": 1}
+    job.place.check(Finetune.model_validate({**job.settings.model_dump(), **free}), job.seed)
+    # Settings that did not exist then are what they are by default.
+    kept = Path(job.place.directory.uri) / "settings.json"
+    told = json.loads(kept.read_text())
+    del told["finetune"]["towers"]
+    kept.write_text(json.dumps(told))
+    job.place.check(job.settings, job.seed)
+    with pytest.raises(RecipeError, match=r'towers is \["text"\] \(was \["image", "text"\]\)'):
+        only = {**job.settings.model_dump(), "towers": ["text"]}
+        job.place.check(Finetune.model_validate(only), job.seed)
+
+
+def test_another_model_under_the_same_name_is_refused(tmp_path: Path) -> None:
+    job = job_of(tmp_path)
+    with pytest.raises(Stopped):
+        train(job, stop_after=3)
+    write_clip(tmp_path / "clip", seed=1)
+    with pytest.raises(RecipeError, match=r"finetune\.model: .* is not what this training began with"):
+        job.place.check(job.settings, job.seed)
+    write_clip(tmp_path / "clip")
+    job.place.check(job.settings, job.seed)
+    (Path(job.place.directory.uri) / "settings.json").unlink()
+    with pytest.raises(RecipeError, match=r"settings\.json is gone"):
+        job.place.check(job.settings, job.seed)
 
 
 def poison(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -11,6 +13,10 @@ from engine.training.backbone import Backbone
 from engine.training.losses import LOSSES
 from engine.training.method import Method, Outputs, Targets
 
+#: Of the factor's logarithm (Radford et al. 2021, section 2.5): without it training becomes unstable.
+#: It is a bound of the parameter: inside of the loss, none that passed it could come back.
+_MOST = math.log(100)
+
 
 class Contrastive(Method):
     """A CLIP's own way: unit vectors of both sides, one of the contrastive losses."""
@@ -18,7 +24,8 @@ class Contrastive(Method):
     def __init__(self, backbone: Backbone, settings: Finetune) -> None:
         super().__init__()
         self.backbone = backbone
-        self._loss = LOSSES[settings.loss]
+        self.sides = tuple(f"{tower}s" for tower in settings.towers)
+        self._loss, self._sigmoid = LOSSES[settings.loss], settings.loss == "sigmoid"
         if settings.loss == "sigmoid" and backbone.logit_bias is None:
             # SigLIP's own start (Zhai et al. 2023), for a model that was trained by InfoNCE.
             self.logit_bias: torch.nn.Parameter | None = torch.nn.Parameter(torch.tensor(-10.0))
@@ -36,9 +43,14 @@ class Contrastive(Method):
 
     def loss(self, images: Outputs, texts: Outputs, targets: Targets, rows: slice) -> Tensor:
         """See `Method.loss`."""
-        # CLIP's own limit (Radford et al. 2021, section 2.5): without it training becomes unstable.
-        scale = self.backbone.logit_scale.clamp(max=4.6052).exp()
+        scale = self.backbone.logit_scale.exp()
         return self._loss(images["features"], texts["features"], scale, self.logit_bias, targets, rows)
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Keep the factor of the cosines at 100 at most, as CLIP's authors do; SigLIP has no such limit."""
+        if self.backbone.logit_scale.requires_grad and not self._sigmoid:
+            self.backbone.logit_scale.clamp_(max=_MOST)
 
     def similarity(self, images: Outputs, texts: Outputs) -> Tensor:
         """Cosines, (n, m)."""

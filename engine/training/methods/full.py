@@ -1,4 +1,4 @@
-"""`full`: all weights of the model are trained."""
+"""`full`: all weights of the model are trained, or all of one tower."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from engine.training.methods.contrastive import Contrastive
 
 
 class Full(Contrastive):
-    """Trains every weight."""
+    """Trains every weight of `towers`, and the factor of the cosines."""
 
     def __init__(self, backbone: Backbone, settings: Finetune) -> None:
-        backbone.requires_grad_(True)
+        backbone.train_towers(settings.towers)
         super().__init__(backbone, settings)

@@ -2,42 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from open_clip.modified_resnet import AttentionPool2d
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from engine.errors import RecipeError
-from engine.recipe.finetune import Adapter
-from engine.training.backbone import Backbone
+from engine.recipe.finetune import Adapter, Tower
+from engine.training.backbone import Backbone, tower_of
 
 #: Linear layers that make queries and values, or all three of an attention, as libraries name them.
-_LINEAR = ("q_proj", "v_proj", "qkv")
+_LINEAR = frozenset({"q_proj", "v_proj", "qkv", "query", "value"})
 _ADAPTER = "default"
 
 
-def add_lora(backbone: Backbone, adapter: Adapter) -> None:
+def add_lora(backbone: Backbone, adapter: Adapter, towers: Sequence[Tower] = ("image", "text")) -> None:
     """Freeze the backbone and add trainable low-rank updates, which begin as zero.
 
     Where queries, keys and values are one matrix (open_clip's `nn.MultiheadAttention`), the update
     is one of that whole matrix. peft computes it as a parametrisation in the forward pass; its own
     layer for this module merges and subtracts instead, which changes the frozen weights in their
-    last bits at every step.
+    last bits at every step. In a tower that is not trained the updates stay zero.
 
     Raises:
         RecipeError: the towers have no attention that is known here.
     """
     backbone.requires_grad_(False)
-    modules = dict(backbone.model.named_modules())
-    fused = any(isinstance(module, nn.MultiheadAttention) for module in modules.values())
-    names = {name.rsplit(".", 1)[-1] for name, module in modules.items() if isinstance(module, nn.Linear)}
-    linear = [name for name in _LINEAR if name in names]
-    if not fused and not linear:
-        raise RecipeError(
-            f"finetune.method: the towers of '{backbone.name.text}' have no attention projections that LoRA "
-            "is known to fit; use method full"
-        )
+    fused, names = _projections(backbone.model)
+    for tower in towers:
+        if not any(tower_of(f"{name}.") == tower for name in (*fused, *names)):
+            raise RecipeError(
+                f"finetune.method: the {tower} tower of '{backbone.name.text}' has no attention projections "
+                "that LoRA is known to fit; use method full, or leave the tower out of finetune.towers"
+            )
+    linear = sorted({name.rpartition(".")[2] for name in names})
     config = LoraConfig(
         r=adapter.rank,
         lora_alpha=adapter.alpha,  # type: ignore[arg-type]
@@ -47,6 +48,21 @@ def add_lora(backbone: Backbone, adapter: Adapter) -> None:
         target_parameters=["attn.in_proj_weight"] if fused else None,
     )
     inject_adapter_in_model(config, backbone.model, adapter_name=_ADAPTER)
+    for name, parameter in backbone.model.named_parameters():
+        parameter.requires_grad_(parameter.requires_grad and tower_of(name) in towers)
+
+
+def _projections(model: nn.Module) -> tuple[list[str], list[str]]:
+    """The fused attentions, and the layers that make queries or values, by name."""
+    fused, linear = list[str](), list[str]()
+    # A ResNet's pooling reads its projections' weights and passes their layers by.
+    pools = tuple(f"{name}." for name, module in model.named_modules() if isinstance(module, AttentionPool2d))
+    for name, module in model.named_modules():
+        if isinstance(module, nn.MultiheadAttention):
+            fused.append(name)
+        elif isinstance(module, nn.Linear) and name.rpartition(".")[2] in _LINEAR:
+            linear += [name] * (not name.startswith(pools))
+    return fused, linear
 
 
 def merged_weights(model: nn.Module) -> dict[str, Tensor]:

@@ -9,8 +9,8 @@ from engine.training.methods.lora import add_lora
 
 
 class LowRank(Contrastive):
-    """Trains LoRA's matrices."""
+    """Trains LoRA's matrices in `towers`."""
 
     def __init__(self, backbone: Backbone, settings: Finetune) -> None:
-        add_lora(backbone, settings.adapter)
+        add_lora(backbone, settings.adapter, settings.towers)
         super().__init__(backbone, settings)

@@ -27,6 +27,7 @@ class Prefix(Contrastive):
 
     def __init__(self, backbone: Backbone, settings: Finetune) -> None:
         super().__init__(backbone, settings)
+        self.sides = ("images",)
         backbone.places("prefix")
         backbone.requires_grad_(False)
         # As nn.Embedding, which the paper's code uses: standard normal.

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from engine.errors import RecipeError
-from engine.training.method import Method
+from engine.training.method import Method, Targets
 from engine.training.methods import build_method
 from engine.training.methods.lora import merged_weights
 from tests.encoders.tiny import build
@@ -39,6 +39,19 @@ def test_full_trains_all(tmp_path: Path) -> None:
     assert len(trained(method_of(name, "full"))) == len(list(load(name).model.parameters()))
 
 
+@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("tower", ["image", "text"])
+def test_one_tower_alone(tmp_path: Path, method: str, tower: str) -> None:
+    name = write_clip(tmp_path)
+    both, made = method_of(name, method), method_of(name, method, towers=[tower])
+    assert made.sides == (f"{tower}s",)
+    of_it = {key for key in trained(both) if (".visual." in key) == (tower == "image")}
+    of_both = {key for key in trained(both) if key.endswith("logit_scale")}
+    assert trained(made).keys() == of_it | of_both and len(of_it) > 1
+    outputs = made.image_side(pixels(3), LEVELS), made.text_side(load(name).tokenize(["a", "b", "c"]))
+    assert [said["features"].requires_grad for said in outputs] == [tower == "image", tower == "text"]
+
+
 def test_prefix_trains_its_tokens_alone(tmp_path: Path) -> None:
     made = method_of(write_clip(tmp_path), "prefix")
     assert {name: tuple(value.shape) for name, value in trained(made).items()} == {"tokens": (5, 5, 32)}
@@ -51,6 +64,21 @@ def test_prefix_trains_its_tokens_alone(tmp_path: Path) -> None:
     mixed = made.image_side(pixels(3), torch.tensor([-1, 4, -1]))["features"]
     torch.testing.assert_close(mixed[[0, 2]], own[[0, 2]])
     torch.testing.assert_close(mixed[1], seen[1])
+
+
+def test_the_factor_of_the_cosines_is_bounded_after_the_step(tmp_path: Path) -> None:
+    name, tokens = write_clip(tmp_path), load(write_clip(tmp_path)).tokenize(["a", "b", "c"])
+    targets = Targets(torch.arange(3), torch.full((3,), -1), torch.ones(3), 0)
+    for loss, bounded in (("infonce", True), ("multi_positive", True), ("sigmoid", False)):
+        made = method_of(name, "full", loss=loss)
+        scale = made.backbone.logit_scale
+        with torch.no_grad():
+            scale.fill_(5.0)
+        said = made.image_side(pixels(3), LEVELS), made.text_side(tokens)
+        made.loss(*said, targets, slice(0, 3)).backward()
+        assert scale.grad is not None and scale.grad != 0, "it must be able to come down again"
+        made.settle()
+        assert float(scale.detach()) == pytest.approx(4.60517 if bounded else 5.0)
 
 
 def test_prefix_needs_a_transformer(tmp_path: Path) -> None:
@@ -85,6 +113,16 @@ def test_lora_changes_nothing_but_its_matrices(tmp_path: Path, library: str) -> 
     after = made.backbone.embed_image(pixels(2, side=side))
     torch.testing.assert_close(plain.embed_image(pixels(2, side=side)), after, atol=1e-4, rtol=1e-4)
     assert not torch.allclose(before, after, atol=1e-3)
+
+
+def test_lora_fits_every_tower_that_is_trained(tmp_path: Path) -> None:
+    # A ResNet's pooling has layers of the right names, and passes them by.
+    resnet = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "patch_size": None}
+    name = write_clip(tmp_path, vision_cfg=resnet)
+    with pytest.raises(RecipeError, match=r"the image tower of .* has no attention projections"):
+        method_of(name, "lora")
+    made = method_of(name, "lora", towers=["text"])
+    assert trained(made) and not any(".visual." in key for key in trained(made))
 
 
 def test_lora_s_rank_and_scale(tmp_path: Path) -> None:

@@ -1,0 +1,62 @@
+"""What the section `finetune` refuses, and what it fills in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from engine.recipe.finetune import DEFAULTS, Finetune
+
+MODEL = "open_clip:terrarium"
+
+
+@pytest.mark.parametrize("method", list(DEFAULTS))
+def test_defaults_are_the_method_s_own(method: str) -> None:
+    made = Finetune.model_validate({"method": method, "model": MODEL})
+    assert {name: getattr(made, name) for name in DEFAULTS[method]} == DEFAULTS[method]
+    assert made.directory == method and made.towers == ("image", "text")
+    other = Finetune.model_validate({"method": method, "model": MODEL, "batch": 64, "name": "mine"})
+    assert other.batch == 64 and other.directory == "mine"
+
+
+def test_the_order_in_which_towers_are_named_does_not_matter() -> None:
+    assert Finetune.model_validate({"model": MODEL, "towers": ["text", "image"]}).towers == ("image", "text")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"method": "pvse", "towers": ["text"]}, "towers: method pvse trains what it adds to both"),
+        ({"method": "prefix", "towers": ["image"]}, "towers: method prefix trains"),
+        ({"towers": []}, "image, text or both, each once"),
+        ({"towers": ["text", "text"]}, "image, text or both, each once"),
+        ({"towers": ["audio"]}, "'image' or 'text'"),
+        ({"method": "prefix", "data": {"captions": ["original"]}}, r"data\.captions must be \[mined\]"),
+        ({"order": "balanced", "data": {"captions": ["original", "mined"]}}, "order balanced goes by levels"),
+        ({"method": "dive", "interpolate": [0.5]}, "interpolate: method dive does not change"),
+        ({"interpolate": [1.5]}, "from 0 to 1"),
+        ({"method": "lora", "layer_decay": 0.9}, "layer_decay: method lora trains no layers"),
+        ({"method": "pcme", "loss": "sigmoid"}, "loss: method pcme has a loss of its own"),
+        ({"name": "../x"}, "a name of one directory"),
+        ({"name": ""}, "a name of one directory"),
+        ({"model": "clip"}, "clip"),
+        ({"model": "connote:runs/a/models/full"}, r"cannot be trained; name a CLIP of open_clip"),
+        ({"model": "python:tests.encoders.own:colours"}, "cannot be trained"),
+        ({"interpolate": [0.5], "data": {"validation": 0}}, r"set data\.validation above 0"),
+        ({"method": "lora", "interpolate": [0.5], "start": "x"}, r"began with under finetune\.start"),
+        ({"shares": [-1, 0]}, "two weights from 0 up"),
+        ({"shares": [0, 0]}, "two weights from 0 up"),
+        ({"betas": [0.9, 1.0]}, "from 0 to below 1"),
+        ({"gpus": 0.5, "workers": 2}, "a whole GPU each"),
+        ({"workers": [3, 2]}, r"\[least, most\]"),
+        ({"workers": 0}, r"\[least, most\]"),
+        ({"data": {"levels": []}}, "name at least one, and each once"),
+        ({"data": {"levels": ["colour"]}}, "'synonym', 'broader', 'context', 'concept' or 'metaphor'"),
+        ({"data": {"weights": {"concept": 0}}}, "weights are above 0"),
+    ],
+)
+def test_what_cannot_be_is_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Finetune.model_validate({"model": MODEL, **given})
