@@ -157,7 +157,10 @@ def _head(plan: Plan) -> str:
         f"`{MODEL}` was trained on literal captions only. Here each method trains it further on the captions "
         f"that the engine mined from {plan.scenes:,} scenes with its embedded vision-language model, with "
         f"{plan.seeds} seeds; then {plan.images:,} scenes that nothing was mined from or trained on are "
-        "searched by their texts, and the texts by their scenes. All of it is made by one command:\n\n"
+        "searched by their texts, and the texts by their scenes. The methods had unequal training (the last "
+        "table): what passes gradients through the image tower was given 60 steps, so this tells what is had "
+        "on a processor within minutes, and not what each method can reach. All of it is made by one "
+        "command:\n\n"
         f"    python -m engine.terrarium.results DIRECTORY {options}"
     )
 
