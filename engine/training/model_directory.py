@@ -67,7 +67,7 @@ class ModelDirectory:
         # Settings that the engine did not have then are what they are by default.
         then = Finetune.model_validate(stored["finetune"])
         check_settings(deciding(then, stored["run"]["seed"]), deciding(settings, seed))
-        if not self.finished() and stored["base"] != EncoderName.parse(settings.model).digest():
+        if not self.finished() and other_base(stored, settings.model):
             raise RecipeError(
                 f"finetune.model: '{settings.model}' is not what this training began with, its files have "
                 "changed; put the old ones back, or choose another finetune.name"
@@ -83,7 +83,10 @@ class ModelDirectory:
         self._settings.write_bytes(json.dumps(about, indent=1, ensure_ascii=False).encode())
 
     def begun(self) -> bool:
-        """Whether there are weights of this training; before that everything may still change."""
+        """Whether there are weights of this training; before that everything may still change.
+
+        As `reached`, but without importing torch, which a driver that only begins does not need.
+        """
         return self.finished() or any(
             (self.checkpoints / info.base_name / WHOLE).exists() for info in self.checkpoints.entries()
         )
@@ -122,6 +125,14 @@ def deciding(settings: Finetune, seed: int) -> dict[str, Any]:
     """The settings that decide the trained weights, as JSON has them."""
     chosen: dict[str, Any] = json.loads(settings.model_dump_json(exclude=set(FREE)))
     return {"finetune": chosen, "run": {"seed": seed}}
+
+
+def other_base(stored: Mapping[str, Any], model: str) -> bool:
+    """Whether a model's files are others than those that the training of a settings.json began with.
+
+    Trainings that began before that was kept are taken as they are.
+    """
+    return "base" in stored and stored["base"] != EncoderName.parse(model).digest()
 
 
 def read_about(directory: Location) -> dict[str, Any]:

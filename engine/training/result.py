@@ -22,7 +22,7 @@ from engine.training.load import load_backbone
 from engine.training.method import Method
 from engine.training.methods import build_method
 from engine.training.methods.lora import merged_weights
-from engine.training.model_directory import read_about
+from engine.training.model_directory import other_base, read_about
 from engine.training.tensors import take
 
 #: As open_clip names the two files of a directory (`local-dir:`).
@@ -50,7 +50,7 @@ def start_weights(directory: Location, settings: Finetune) -> dict[str, Tensor]:
         )
     stored = json.loads((directory / "settings.json").read_text())
     then = Finetune.model_validate(stored["finetune"])
-    if then.method != settings.method or stored["base"] != EncoderName.parse(settings.model).digest():
+    if then.method != settings.method or other_base(stored, settings.model):
         raise RecipeError(
             f"finetune.start: {directory.uri} trains {then.model} by method {then.method}; its weights fit "
             "that model and that method only"

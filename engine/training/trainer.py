@@ -49,7 +49,7 @@ def finetune(
 
     Raises:
         RecipeError: the settings differ from those this model's training began with, or cannot be
-            met here; nothing has been changed.
+            met here; no checkpoint has been changed.
         StorageError: the run directory fails, the loss is no number, or workers keep dying; the
             checkpoints are kept.
     """
@@ -63,9 +63,9 @@ def finetune(
     reserved = Reservation("finetune", least_workers(settings), settings.cpus, settings.gpus)
     with cluster(address, [reserved], verbose):
         if not place.begun():
+            place.begin(settings, recipe.run.seed)  # first, since it misses a model that is not there
             _catalog(recipe, run, say)
             collect_pairs(open_run(run, recipe), place.pairs, settings, recipe.run.seed, say)
-            place.begin(settings, recipe.run.seed)
         _train(Job(settings, recipe.run.seed, run, place, recipe.images.max_pixels), say)
     return place.lines()
 

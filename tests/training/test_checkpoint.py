@@ -21,8 +21,6 @@ from engine.training.checkpoint import Checkpoint, Checkpoints, check_settings, 
 from engine.training.ema import Average
 from tests.training.checkpoints import FILES, holds, names, save, saved, state_at, weights_at
 
-torch.set_num_threads(1)
-
 
 @pytest.fixture
 def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:

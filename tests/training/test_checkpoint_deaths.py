@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from engine.errors import StorageError
 from engine.storage import Location, locate
@@ -20,8 +19,6 @@ from engine.storage.location import explained
 from engine.training import checkpoint_files
 from engine.training.checkpoint import Checkpoints
 from tests.training.checkpoints import FILES, holds, names, save, saved
-
-torch.set_num_threads(1)
 
 
 class Killed(BaseException):

@@ -19,8 +19,6 @@ from tests.training.checkpoints import FILES, holds, names, save, saved, state_a
 
 __all__ = ["bucket", "s3_server"]
 
-torch.set_num_threads(1)
-
 
 @pytest.fixture
 def no_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:

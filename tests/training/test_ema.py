@@ -13,8 +13,6 @@ from engine.errors import StorageError
 from engine.training.ema import Average
 from engine.training.tensors import flatten, pack, unflatten, unpack
 
-torch.set_num_threads(1)
-
 
 def parameter(*values: float, dtype: torch.dtype = torch.float32) -> nn.Parameter:
     return nn.Parameter(torch.tensor(values, dtype=dtype))

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from engine.training.interpolation import best_share, interpolated
 
-torch.set_num_threads(1)
 FLOATS = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 
 

@@ -28,7 +28,6 @@ from engine.training.world import World
 from tests.catalog.sets import catalog_all, tar_bytes, webdataset
 from tests.training import tiny
 
-torch.set_num_threads(1)
 IMAGES, CAPTIONS = 40, 3
 SIDE = 4
 

@@ -24,8 +24,6 @@ from engine.training.tensors import flatten, unflatten
 from tests.encoders.tiny import build
 from tests.training.tiny import load, settings, write_clip
 
-torch.set_num_threads(1)
-
 
 class Adapted(Method):
     """As the methods that adapt a LoRA'd backbone."""

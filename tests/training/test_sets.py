@@ -15,8 +15,6 @@ from engine.training.method import Targets
 from tests.training import naive
 from tests.training.batches import Largest, cuts, same, targets, unit_vectors, vectors
 
-torch.set_num_threads(1)
-
 #: Pairs 0 and 3 are of one image, as 2 and 4 are.
 OWNERS, WEIGHTS = [7, 3, 9, 7, 9, 1], [1.0, 0.5, 2.0, 1.5, 0.25, 1.0]
 CHAMFER = partial(sets.smooth_chamfer, sharpness=16.0)

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from engine.errors import StorageError
 from engine.training.tensors import flatten, pack, take, unflatten, unpack
 
-torch.set_num_threads(1)
 TYPES = [
     torch.float64,
     torch.float32,

@@ -231,10 +231,10 @@ def test_changed_settings_are_refused_by_name(tmp_path: Path) -> None:
         job.place.check(job.settings, 4)
     free = {"workers": 3, "keep": 9, "micro_batch": 4, "gradient_checkpointing": True, "validate_every": 1}
     job.place.check(Finetune.model_validate({**job.settings.model_dump(), **free}), job.seed)
-    # Settings that did not exist then are what they are by default.
+    # What did not exist then: settings are what they are by default, the base is taken as it is.
     kept = Path(job.place.directory.uri) / "settings.json"
     told = json.loads(kept.read_text())
-    del told["finetune"]["towers"]
+    del told["finetune"]["towers"], told["base"]
     kept.write_text(json.dumps(told))
     job.place.check(job.settings, job.seed)
     with pytest.raises(RecipeError, match=r'towers is \["text"\] \(was \["image", "text"\]\)'):

@@ -15,8 +15,6 @@ from engine.training.methods import build_method
 from tests.training.batches import cuts, targets, vectors
 from tests.training.tiny import load, pixels, settings, write_clip
 
-torch.set_num_threads(1)
-
 METHODS = ["pvse", "pcme", "dive"]
 LEVELS = torch.tensor([-1, 0, 4, 2, 1, 3])
 TEXTS = ["a", "b c", "a long line of words here", "d", "e f", ""]

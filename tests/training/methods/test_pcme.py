@@ -17,8 +17,6 @@ from tests.training.batches import Largest, same, targets, unit_vectors, vectors
 from tests.training.methods.test_pvse import pooled
 from tests.training.tiny import load, pixels, settings, write_clip
 
-torch.set_num_threads(1)
-
 OWNERS, WEIGHTS = [7, 3, 9, 7, 1], [1.0, 0.5, 2.0, 1.5, 0.25]
 #: a and b at which no probability is nearly 0 or 1.
 SCALE, SHIFT = torch.tensor(0.7, dtype=torch.float64), torch.tensor(1.1, dtype=torch.float64)

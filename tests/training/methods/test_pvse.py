@@ -13,8 +13,6 @@ from tests.training import naive
 from tests.training.batches import same, targets, unit_vectors, vectors
 from tests.training.tiny import load, settings, write_clip
 
-torch.set_num_threads(1)
-
 OWNERS, WEIGHTS = [7, 3, 9, 7, 1], [1.0, 0.5, 2.0, 1.5, 0.25]
 
 
