@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from engine.storage import location
+from tests.catalog.captioned import ROWS, pictures, table
 
 
 @pytest.fixture(scope="package")
@@ -33,3 +35,10 @@ def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     yield "s3://photos"
     fs.delete_dir("photos")
     location._remote.cache_clear()
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    """A set of three images, of which a table names two."""
+    pictures(tmp_path / "set" / "images")
+    return table(tmp_path / "set" / "train.tsv", ROWS)

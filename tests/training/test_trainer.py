@@ -15,6 +15,9 @@ import torch
 from ray.cluster_utils import Cluster
 
 from engine.encoders import EncoderName, load_encoder
+from engine.recipe import load_recipe
+from engine.rundir import RunDirectory
+from engine.training import trainer
 from tests.flow.runs import descendants, wait_for
 from tests.training import runs
 
@@ -60,6 +63,23 @@ def test_a_killed_driver_goes_on(undisturbed: Path, tmp_path: Path, kept: int) -
     same(tmp_path, undisturbed)
     # The log is that of an undisturbed run.
     assert logged(tmp_path) == logged(undisturbed)
+
+
+@pytest.mark.parametrize("mined", [True, False])
+def test_a_run_that_mines_nothing_is_cataloged_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mined: bool
+) -> None:
+    """Its shards may have changed; a mined run's images are those that were mined."""
+    nothing = [f"{name}=null" for name in ("describe", "associate", "caption")]
+    original = "finetune.data.captions=[original]"
+    plain = load_recipe(runs.mined(tmp_path), [*nothing, "generators={}", original])
+    run = RunDirectory.at(plain.run.out or "")
+    if not mined:
+        run.write_recipe(plain)
+    plan, asked = run.read_plan(), list[bool]()
+    monkeypatch.setattr(trainer, "refresh_catalog", lambda *_: asked.append(True) or plan)
+    trainer._catalog(plain, run, print)
+    assert asked == ([] if mined else [True])
 
 
 def test_a_killed_worker_is_replaced(undisturbed: Path, tmp_path: Path) -> None:
