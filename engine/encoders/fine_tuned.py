@@ -15,7 +15,7 @@ from engine.encoders.protocol import Encoder
 from engine.encoders.vectors import unit_rows
 from engine.errors import RecipeError
 from engine.schema import LEVELS
-from engine.storage import locate
+from engine.storage import local_copy, locate
 from engine.training.model_directory import read_about
 
 
@@ -24,8 +24,10 @@ def load(name: EncoderName, device: str, dtype: str) -> Encoder:
 
     Raises:
         RecipeError: there is no finished model, or no such level of it.
+        StorageError: it lies on an object store and cannot be fetched.
     """
-    about = read_about(locate(name.model))
+    place = locate(name.model)
+    about = read_about(place)
     if name.revision and about["method"] != "prefix":
         raise RecipeError(
             f"encoder '{name.text}': a model of method {about['method']} has no levels; leave out "
@@ -35,13 +37,16 @@ def load(name: EncoderName, device: str, dtype: str) -> Encoder:
         case "open_clip":
             from engine.encoders.open_clip_models import OpenClipEncoder
 
-            return OpenClipEncoder(
-                EncoderName.parse(f"open_clip:{name.model}/{about['files']}"), device, dtype
-            )
+            files = about["files"]
+            here = local_copy(place, [*files.split("/"), *about.get("tokenizer", [])], about["digest"])
+            return OpenClipEncoder(EncoderName.parse(f"open_clip:{here}/{files}"), device, dtype)
         case "hf":
             from engine.encoders.transformers_models import TransformersEncoder
 
-            return TransformersEncoder(EncoderName.parse(f"hf:{name.model}/{about['files']}"), device, dtype)
+            folder = about["files"]
+            names = [f"{folder}/{name}" for name in (place / folder).names()]
+            here = local_copy(place, names, about["digest"])
+            return TransformersEncoder(EncoderName.parse(f"hf:{here}/{folder}"), device, dtype)
     return FineTunedEncoder(name, device, dtype)
 
 

@@ -121,7 +121,21 @@ def _source(name: EncoderName, folder: Path) -> tuple[str, str | None]:
     whole = settings if "model_cfg" in settings else {"model_cfg": settings}
     (folder / "open_clip_config.json").write_text(json.dumps(whole))
     (folder / "open_clip_model.safetensors").symlink_to(weights.resolve())
+    for file in config.parent.iterdir():
+        # A tokenizer of transformers lies beside its config.
+        if file.is_file() and not (folder / file.name).exists():
+            (folder / file.name).symlink_to(file.resolve())
     return f"local-dir:{folder}", None
+
+
+def save_tokenizer(name: EncoderName, folder: Path) -> list[str]:
+    """Write the files of a tokenizer of transformers; returns their names, none of open_clip's own."""
+    with tempfile.TemporaryDirectory() as laid_out:
+        tokenizer = open_clip.get_tokenizer(_source(name, Path(laid_out))[0])
+        if not isinstance(tokenizer, open_clip.tokenizer.HFTokenizer):
+            return []
+        tokenizer.tokenizer.save_pretrained(folder)
+    return sorted(file.name for file in folder.iterdir())
 
 
 def image_side(model: Any) -> int:

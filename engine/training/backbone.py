@@ -41,12 +41,12 @@ class Places:
     Attributes:
         before: gets an image's tokens with their positions, before the first layer.
         image: gives an image's tokens of the last layer, class token first.
-        text: gives a caption's tokens of the last layer.
+        text: gives a caption's tokens of the last layer; None if the text tower is of another kind.
     """
 
     before: nn.Module
     image: nn.Module
-    text: nn.Module
+    text: nn.Module | None
 
 
 class Backbone(nn.Module):
@@ -112,8 +112,8 @@ class Backbone(nn.Module):
         """Of SigLIP's models."""
         return getattr(self.model, "logit_bias", None)
 
-    def places(self, method: str) -> Places:
-        """Where tokens pass.
+    def places(self, method: str, read: bool = False) -> Places:
+        """Where tokens pass; with `read`, also those of the text tower.
 
         Raises:
             RecipeError: the model has no such places.
@@ -123,6 +123,11 @@ class Backbone(nn.Module):
             raise RecipeError(
                 f"finetune.method: {method} works on a vision transformer's tokens, and the image tower of "
                 f"'{self.name.text}' is {tower}; take a ViT, or method full or lora"
+            )
+        if read and self._places[0].text is None:
+            raise RecipeError(
+                f"finetune.method: {method} works on the tokens of open_clip's own text tower, and "
+                f"'{self.name.text}' has another; take method full, lora or prefix"
             )
         return self._places[0]
 
@@ -143,7 +148,9 @@ class Backbone(nn.Module):
 
     def read(self, tokens: Tensor) -> Seen:
         """Run the text tower over (b, context length) tokens."""
-        with _caught(self.places("an adapter").text) as caught:
+        place = self.places("an adapter", read=True).text
+        assert place is not None
+        with _caught(place) as caught:
             pooled = self._encode_text(tokens)
         # A caption ends with its end token, the largest number (CLIP's vocabulary).
         ends = tokens.argmax(dim=-1, keepdim=True)

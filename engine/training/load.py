@@ -36,16 +36,17 @@ def load_backbone(name: EncoderName, device: torch.device) -> Backbone:
                 f"finetune.model: '{name.text}' cannot be trained; name a CLIP of open_clip "
                 "(open_clip:ViT-B-32/laion2b_s34b_b79k) or of transformers (hf:openai/clip-vit-base-patch32)"
             )
-    return backbone.float().to(device).requires_grad_(False)
+    return backbone.float().to(device).eval().requires_grad_(False)
 
 
 def _from_open_clip(name: EncoderName) -> Backbone:
     model, prepare, tokenize = load_open_clip(name, "cpu")
     tower, reader = model.visual, getattr(model, "text", model)
     places, widths = None, (0, 0)
-    if isinstance(tower, VisionTransformer) and hasattr(reader, "ln_final"):
-        places = Places(tower.ln_pre, tower.transformer, reader.ln_final)
-        widths = (tower.conv1.out_channels, reader.ln_final.normalized_shape[0])
+    if isinstance(tower, VisionTransformer):
+        last = getattr(reader, "ln_final", None)
+        places = Places(tower.ln_pre, tower.transformer, last)
+        widths = (tower.conv1.out_channels, last.normalized_shape[0] if last else 0)
     return Backbone(
         name,
         model,

@@ -13,6 +13,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from engine.encoders import EncoderName
+from engine.encoders.open_clip_models import save_tokenizer
 from engine.errors import RecipeError
 from engine.recipe.finetune import Finetune
 from engine.storage import Location, digest_of
@@ -122,7 +123,12 @@ def _write_open_clip(directory: Location, backbone: Backbone, weights: dict[str,
     data = save_tensors({name: value.contiguous() for name, value in weights.items()})
     (directory / WEIGHTS).write_bytes(data)
     (directory / CONFIG).write_bytes(config.encode())
-    return {"form": "open_clip", "files": f"{CONFIG}/{WEIGHTS}", "digest": digest_of(config, data)}
+    with tempfile.TemporaryDirectory() as folder:
+        words = save_tokenizer(backbone.name, Path(folder))
+        for name in words:
+            (directory / name).write_bytes(Path(folder, name).read_bytes())
+    about = {"form": "open_clip", "files": f"{CONFIG}/{WEIGHTS}", "tokenizer": words}
+    return {**about, "digest": digest_of(config, data)}
 
 
 def _write_transformers(

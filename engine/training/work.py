@@ -10,7 +10,8 @@ from contextlib import nullcontext
 
 import torch
 
-from engine.errors import StorageError
+from engine.errors import RecipeError, StorageError
+from engine.recipe.finetune import Finetune
 from engine.training.checkpoint import Checkpoints
 from engine.training.checkpoint_files import Checkpoint
 from engine.training.finish import finish
@@ -33,7 +34,8 @@ def work(job: Job, world: World, tell: Callable[[str], None]) -> None:
     """Train to the end, with the other workers of `world`, and write the model.
 
     Raises:
-        RecipeError: the model cannot be had or cannot carry the method.
+        RecipeError: the model cannot be had or cannot carry the method, or a step needs more memory
+            than the device has.
         StorageError: the run directory fails, or more batches than allowed have no finite loss.
     """
     if not job.place.finished():
@@ -115,7 +117,10 @@ class _Worker:
         set_rates(state.optimizer, rate_at(state.step, self.total, settings))
         state.optimizer.zero_grad(set_to_none=True)
         low = None if settings.precision == "float32" else getattr(torch, settings.precision)
-        done = accumulate(state.method, batch, self.world, settings.micro_batch, low, state.scaler)
+        try:
+            done = accumulate(state.method, batch, self.world, settings.micro_batch, low, state.scaler)
+        except torch.OutOfMemoryError as error:
+            raise RecipeError(_too_large(settings, error)) from error
         if done.pairs < 2:
             self._leave_out(batch, f"{done.pairs} of its pairs can be read")
             return
@@ -199,3 +204,12 @@ class _Worker:
         self.logs.flush()
         weights, rest = self.state.kept()
         self.checkpoints.save(self.state.step, weights, rest, score(scores) if scores else None)
+
+
+def _too_large(settings: Finetune, error: torch.OutOfMemoryError) -> str:
+    again = "" if settings.gradient_checkpointing else ", or set finetune.gradient_checkpointing"
+    return (
+        f"finetune.micro_batch: {settings.micro_batch} pairs at once need more memory than the device has; "
+        f"lower it{again}: neither changes what is learned, and training goes on from its last checkpoint "
+        f"({str(error).partition('. ')[0]})"
+    )

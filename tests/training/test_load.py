@@ -11,8 +11,9 @@ from PIL import Image
 from engine.encoders import EncoderName, load_encoder
 from engine.errors import RecipeError
 from engine.training.load import load_backbone
+from engine.training.methods import build_method
 from tests.encoders.tiny import build
-from tests.training.tiny import CPU, load, pixels, write_clip
+from tests.training.tiny import CPU, load, pixels, settings, write_bert_clip, write_clip
 
 TEXTS = ["a red fish", "a cat and a dog in the snow at night", ""]
 
@@ -75,6 +76,20 @@ def test_a_tower_without_tokens_says_so(tmp_path: Path) -> None:
         RecipeError, match=r"finetune.method: prefix works on a vision transformer's tokens.*Mod"
     ):
         backbone.places("prefix")
+
+
+def test_a_text_tower_of_another_kind_carries_prefix(tmp_path: Path) -> None:
+    """Its images have tokens, which is all that prefix needs; adapters are told what they miss."""
+    name, clip = write_bert_clip(tmp_path)
+    method = build_method(load(name), settings(name, "prefix"))
+    seen = method.image_side(pixels(2), torch.tensor([0, 3]))["features"]
+    plain = method.image_side(pixels(2), torch.tensor([-1, -1]))["features"]
+    assert seen.shape == plain.shape == (2, 16) and not torch.allclose(seen, plain)
+    read = method.text_side(method.backbone.tokenize(["red fish"]))["features"]
+    theirs = clip.encode_text(method.backbone.tokenize(["red fish"]), normalize=True)
+    torch.testing.assert_close(read, theirs)
+    with pytest.raises(RecipeError, match=r"dive works on the tokens of open_clip's own text tower"):
+        build_method(load(name), settings(name, "dive"))
 
 
 def test_what_is_no_clip_is_refused() -> None:

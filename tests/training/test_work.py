@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import open_clip
 import pytest
 import torch
 from safetensors.numpy import load_file
@@ -21,6 +22,7 @@ from engine.recipe import load_recipe
 from engine.recipe.finetune import Finetune
 from engine.rundir import RunDirectory
 from engine.storage import Location
+from engine.training import work as working
 from engine.training.captions import collect
 from engine.training.job import Job
 from engine.training.model_directory import ModelDirectory
@@ -28,7 +30,7 @@ from engine.training.pairs import join
 from engine.training.work import work
 from engine.training.world import World
 from tests.training import runs
-from tests.training.tiny import write_clip
+from tests.training.tiny import write_bert_clip, write_clip
 
 #: Few of everything: a method is trained in a second.
 SMALL = {"batch": 16, "epochs": 2, "checkpoint_every": 2, "validate_every": 5, "data": {"validation": 0.2}}
@@ -121,6 +123,56 @@ def test_a_method_loads_as_an_encoder(tmp_path: Path, method: str) -> None:
     else:
         with pytest.raises(RecipeError, match=f"method {method} has no levels; leave out @metaphor"):
             load_encoder(EncoderName.parse(f"{name}@metaphor"))
+
+
+def test_a_tokenizer_of_transformers_goes_with_the_model(tmp_path: Path) -> None:
+    """open_clip looks for it beside the weights."""
+    name, _ = write_bert_clip(tmp_path)
+    job = job_of(tmp_path, model=name, max_steps=2, learning_rate=1e-4)
+    train(job)
+    encoder = load_encoder(EncoderName.parse(f"connote:{job.place.directory.uri}"))
+    theirs, _ = open_clip.create_model_from_pretrained(f"local-dir:{job.place.directory.uri}")
+    words = open_clip.get_tokenizer(f"local-dir:{job.place.directory.uri}")
+    vectors = encoder.embed_texts(["a red fish"])
+    with torch.no_grad():
+        wanted = theirs.eval().encode_text(words(["a red fish"]), normalize=True)
+    np.testing.assert_allclose(vectors, wanted.numpy(), atol=1e-6)
+    # Not those of the model before: it has been trained.
+    assert not np.allclose(vectors, load_encoder(EncoderName.parse(name)).embed_texts(["a red fish"]))
+
+
+@pytest.mark.parametrize("method", ["full", "prefix"])
+def test_a_model_on_an_object_store_loads_as_an_encoder(
+    tmp_path: Path, method: str, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    job, there = job_of(tmp_path, method=method, max_steps=2), Location(bucket) / "models" / "m"
+    train(job)
+    for path in Path(job.place.directory.uri).glob("*.*"):
+        (there / path.name).write_bytes(path.read_bytes())
+    picture, found = runs.picture(), []
+    # The second time it is read from its copy.
+    for place in (job.place.directory, there, there):
+        encoder = load_encoder(EncoderName.parse(f"connote:{place.uri}"))
+        found.append(encoder.embed_images([encoder.prepare(picture)]))
+        (there / "open_clip_model.safetensors").delete() if place is there and method == "full" else None
+    assert np.array_equal(found[0], found[1]) and np.array_equal(found[0], found[2])
+    copies = list((tmp_path / "cache").rglob("*.safetensors"))
+    assert len(copies) == (1 if method == "full" else 0)
+
+
+def test_a_step_too_large_for_the_device_names_the_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has ...")
+
+    job = job_of(tmp_path)
+    monkeypatch.setattr(working, "accumulate", full)
+    with pytest.raises(RecipeError, match=r"^finetune.micro_batch: \d+ pairs .*\(CUDA out of memory\)$"):
+        train(job)
+    monkeypatch.undo()
+    train(job_of(tmp_path, micro_batch=4, gradient_checkpointing=True))
 
 
 def test_a_batch_without_a_loss_stops_the_run_and_names_its_images(

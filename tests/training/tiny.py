@@ -8,12 +8,14 @@ from typing import Any
 
 import open_clip
 import torch
+import transformers as tf
 from safetensors.torch import save_file
 
 from engine.encoders import EncoderName
 from engine.recipe.finetune import Finetune
 from engine.training.backbone import Backbone
 from engine.training.load import load_backbone
+from tests.encoders.tiny import bert_tokenizer
 
 SETTINGS: dict[str, Any] = {
     "embed_dim": 16,
@@ -34,6 +36,34 @@ def write_clip(directory: Path, seed: int = 0, **changes: Any) -> str:
     )
     (directory / "config.json").write_text(json.dumps({"model_cfg": settings, "preprocess_cfg": {}}))
     return f"open_clip:{directory}/config.json/w.safetensors"
+
+
+def write_bert_clip(directory: Path) -> tuple[str, open_clip.CustomTextCLIP]:
+    """Write a model whose text tower and tokenizer are transformers'; its name as an encoder, and itself."""
+    folder = directory / "clip"
+    config = tf.BertConfig(
+        vocab_size=40,
+        hidden_size=24,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=24,
+        max_position_embeddings=16,
+    )
+    tf.BertModel(config, add_pooling_layer=False).save_pretrained(directory / "bert")
+    bert_tokenizer().save_pretrained(folder)
+    text = {
+        "hf_model_name": str(directory / "bert"),
+        "hf_tokenizer_name": "its/own",
+        "hf_pooler_type": "mean_pooler",
+        "hf_proj_type": "linear",
+        "context_length": 12,
+    }
+    torch.manual_seed(0)
+    model = open_clip.CustomTextCLIP(16, SETTINGS["vision_cfg"], text)
+    save_file(model.state_dict(), folder / "w.safetensors")
+    told = {"model_cfg": {**SETTINGS, "text_cfg": text, "custom_text": True}, "preprocess_cfg": {}}
+    (folder / "config.json").write_text(json.dumps(told))
+    return f"open_clip:{folder}/config.json/w.safetensors", model.eval()
 
 
 def load(name: str) -> Backbone:

@@ -30,7 +30,7 @@ class Adapted(Method):
 
     def __init__(self, backbone: Backbone, settings: Finetune, head: Callable[[int], nn.Module]) -> None:
         super().__init__()
-        backbone.places(settings.method)
+        backbone.places(settings.method, read=True)
         add_lora(backbone, settings.adapter)
         self.backbone = backbone
         self.image_head = head(backbone.image_token_width)
