@@ -47,7 +47,7 @@ def rows(out: Path, stage: str) -> list[dict[str, object]]:
 def undisturbed(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert (MODEL_DIR / "model.safetensors").exists()
     out = tmp_path_factory.mktemp("undisturbed") / "out"
-    runs.finish(RECIPE, out, *settings(scenes))
+    runs.finish_alone(RECIPE, out, *settings(scenes))
     return out
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import re
 import shutil
 import signal
 import subprocess
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,6 @@ import pyarrow.parquet as pq
 import yaml
 
 from engine.polysemy.radius import Captions, Curve, radius_curve
-from jobs.command import app, guarded
 
 ENCODER = "open_clip:terrarium"
 SCENES, PART_ROWS, SEED = 640, 10, 11
@@ -49,14 +46,6 @@ def write_recipe(path: Path, images: Path, **sections: object) -> Path:
     }
     path.write_text(yaml.safe_dump({name: value for name, value in recipe.items() if value is not None}))
     return path
-
-
-def connote(*arguments: str | Path) -> tuple[int, str]:
-    """The status and the output of a command, in this process."""
-    said = io.StringIO()
-    with redirect_stdout(said), redirect_stderr(said):
-        status = guarded(lambda: app([str(each) for each in arguments], standalone_mode=False))
-    return status, said.getvalue()
 
 
 def placed(out: Path) -> dict[str, bytes]:

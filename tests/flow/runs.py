@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import io
-import os
-import signal
 import socket
 import subprocess
-import sys
 import tarfile
 import time
 from collections.abc import Callable
@@ -19,6 +16,8 @@ import psutil
 import pyarrow.parquet as pq
 import yaml
 from PIL import Image
+
+from tests import command
 
 SAMPLES, PER_SHARD, PART_ROWS = 60, 20, 6
 PARTS = 12  # four of each shard: 6 + 6 + 6 + 2
@@ -60,23 +59,18 @@ def write_recipe(
 
 def start(recipe: Path, out: Path | str, *arguments: str) -> subprocess.Popen[str]:
     """Start `connote run` as a process of its own."""
-    command = [sys.executable, "-m", "jobs.mine", str(recipe), "--out", str(out), *arguments]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    return subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment,
-        # A shell that starts the tests in the background has its children ignore Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
+    return command.start("jobs.mine", recipe, "--out", out, *arguments)
 
 
 def finish(recipe: Path, out: Path | str, *arguments: str, status: int = 0) -> str:
-    """Run to the end and return what was printed."""
+    """Run to the end, in this process, and return what was printed."""
+    return command.finish("run", recipe, "--out", out, *arguments, status=status)
+
+
+def finish_alone(recipe: Path, out: Path | str, *arguments: str, status: int = 0) -> str:
+    """The same in a process of its own, which joins or starts Ray itself."""
     process = start(recipe, out, *arguments)
-    text, _ = process.communicate(timeout=480)
+    text, _ = process.communicate(timeout=900)
     assert process.returncode == status, text
     return text
 

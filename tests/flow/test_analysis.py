@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,13 @@ from engine.embeddings import check_complete, vector_tables
 from engine.errors import RecipeError
 from engine.flow import polysemy as measuring
 from engine.flow.analyse import analyse
-from engine.flow.cluster import Reservation, cluster
 from engine.polysemy.sphere import mean_angle
 from engine.recipe import load_recipe
 from engine.rundir import RunDirectory
 from engine.terrarium import family_scene
 from engine.terrarium.write import write_shards
 from jobs.show import status_lines
+from tests.command import connote
 from tests.flow import runs
 from tests.flow.analyses import (
     CLUSTER,
@@ -36,7 +35,6 @@ from tests.flow.analyses import (
     SCENES,
     SEED,
     brute_force,
-    connote,
     embedded,
     end,
     named,
@@ -48,7 +46,7 @@ from tests.flow.analyses import (
     write_recipe,
 )
 
-pytestmark = [pytest.mark.ray]
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("on_ray")]
 
 
 @pytest.fixture(scope="module")
@@ -64,25 +62,8 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", autouse=True)
-def on_ray(s3_server: str) -> Iterator[None]:
-    """One Ray for all that is not killed: starting it, and importing, takes longer than the jobs.
-
-    Its workers know the object store.
-    """
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in (
-            ("ENDPOINT_URL", s3_server),
-            ("ACCESS_KEY_ID", "test"),
-            ("SECRET_ACCESS_KEY", "test"),
-        ):
-            patch.setenv(f"AWS_{name}", value)
-        with cluster(None, [Reservation("test", 2, 1, 0)], verbose=False):
-            yield
-
-
 @pytest.fixture(scope="module")
-def whole(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def whole(scenes: Path, on_ray: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A run of everything, and what it said."""
     root = tmp_path_factory.mktemp("whole")
     recipe = write_recipe(

@@ -11,7 +11,7 @@ import pytest
 
 from tests.flow import runs
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("on_ray")]
 
 
 def test_disk_full(images: Path, undisturbed: dict[str, bytes], tmp_path: Path) -> None:

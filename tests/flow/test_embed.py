@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from engine.encoders import EncoderName, load_encoder
 from tests.flow import runs
 
-pytestmark = [pytest.mark.ray]
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("on_ray")]
 
 CONFIG = {
     "embed_dim": 24,

@@ -10,7 +10,7 @@ from ray.cluster_utils import Cluster
 
 from tests.flow import runs
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("on_ray")]
 
 
 @pytest.mark.parametrize("committed", [0, 1, 7, 20, 28])

@@ -18,7 +18,7 @@ import yaml
 from engine.terrarium import MODEL_DIR
 from tests.flow import runs
 
-pytestmark = [pytest.mark.ray]
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("on_ray")]
 
 PHOTOGRAPHS = Path(__file__).parents[1] / "data"
 

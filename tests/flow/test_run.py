@@ -14,7 +14,7 @@ import pytest
 
 from tests.flow import runs
 
-pytestmark = [pytest.mark.ray]
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("on_ray")]
 
 
 @pytest.fixture
@@ -127,9 +127,9 @@ def test_a_dead_engine_is_replaced_and_a_deadly_sample_found(
 
 def test_a_recipe_without_a_place_is_refused(images: Path, tmp_path: Path) -> None:
     recipe = runs.write_recipe(tmp_path / "recipe.yaml", images)
-    process = runs.start(recipe, tmp_path / "out", "--set", "run.out=", "--set", "describe.nonsense=1")
-    text, _ = process.communicate()
-    assert process.returncode == 2
+    text = runs.finish_alone(
+        recipe, tmp_path / "out", "--set", "run.out=", "--set", "describe.nonsense=1", status=2
+    )
     assert "describe.nonsense: unknown key" in text
 
 
@@ -221,11 +221,11 @@ def test_a_run_that_is_stopped_says_how_to_go_on(
 def test_an_address_where_nobody_is_is_refused_at_once(images: Path, tmp_path: Path, out: Path) -> None:
     recipe = runs.write_recipe(tmp_path / "recipe.yaml", images)
     address = f"127.0.0.1:{runs.free_port()}"
-    text = runs.finish(recipe, out, "--address", address, status=2)
+    text = runs.finish_alone(recipe, out, "--address", address, status=2)
     assert f"no Ray cluster answers at {address} (Connection refused)" in text and not out.exists()
 
 
 def test_a_ray_client_address_is_refused(images: Path, tmp_path: Path, out: Path) -> None:
     recipe = runs.write_recipe(tmp_path / "recipe.yaml", images)
-    text = runs.finish(recipe, out, "--address", "ray://127.0.0.1:10001", status=2)
+    text = runs.finish_alone(recipe, out, "--address", "ray://127.0.0.1:10001", status=2)
     assert "ray job submit" in text

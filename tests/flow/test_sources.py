@@ -14,7 +14,7 @@ from engine.rundir import RunDirectory
 from engine.storage import Location
 from tests.flow import runs
 
-pytestmark = [pytest.mark.ray]
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("on_ray")]
 
 PHOTOGRAPHS = Path(__file__).parents[1] / "data"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ import ray
 from engine.analyses import Sources
 from engine.embeddings import VectorTables
 from engine.errors import RecipeError, StorageError
-from engine.flow.cluster import Reservation, cluster
 from engine.flow.members import collect, gather
 from engine.flow.neighbourhood import MAP_NEIGHBOURS, Neighbourhood, without_itself
 from engine.flow.neighbours import NOBODY, nearest_images
@@ -24,13 +22,7 @@ from engine.neighbours import nearest
 from engine.schema import captions_schema, images_schema
 from engine.storage import StageTables, locate
 
-pytestmark = [pytest.mark.ray]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def on_ray() -> Iterator[None]:
-    with cluster(None, [Reservation("test", 2, 1, 0)], verbose=False):
-        yield
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("on_ray")]
 
 
 class Squares:

@@ -1,4 +1,4 @@
-"""What all tests of training share: towers of a few weights are slower on two threads than on one."""
+"""What tests of training share: one thread, since towers of a few weights are slower on two; and one Ray."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from tests.one_ray import one_ray
+
 
 @pytest.fixture(autouse=True, scope="module")
 def _one_thread() -> Iterator[None]:
@@ -14,3 +16,10 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="package")
+def on_ray(s3_server: str) -> Iterator[None]:
+    """One Ray for this room's runs in the tests' own process."""
+    with one_ray(s3_server):
+        yield

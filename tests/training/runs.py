@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,7 @@ from safetensors.numpy import load_file
 
 from engine.recipe import load_recipe
 from engine.rundir import RunDirectory
+from tests import command
 from tests.export.runs import mine_by_hand
 from tests.training.tiny import write_clip
 
@@ -74,23 +72,12 @@ def mined(
 
 def start(recipe: Path, *arguments: str) -> subprocess.Popen[str]:
     """Start `connote finetune` as a process of its own."""
-    command = [sys.executable, "-m", "jobs.finetune", str(recipe), *arguments]
-    return subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
+    return command.start("jobs.finetune", recipe, *arguments)
 
 
 def finish(recipe: Path, *arguments: str, status: int = 0) -> str:
-    """Train to the end; what was printed."""
-    process = start(recipe, *arguments)
-    text, _ = process.communicate(timeout=300)
-    assert process.returncode == status, text
-    return text
+    """Train to the end, in this process; what was printed."""
+    return command.finish("finetune", recipe, *arguments, status=status)
 
 
 def weights(root: Path, name: str = "full") -> dict[str, Any]:

@@ -14,10 +14,7 @@ from engine.storage import Location, locate
 from engine.storage.location import explained
 from engine.training import checkpoint_files
 from engine.training.checkpoint import Checkpoints, newest_step
-from tests.catalog.conftest import bucket, s3_server
 from tests.training.checkpoints import FILES, holds, names, save, saved, state_at, weights_at
-
-__all__ = ["bucket", "s3_server"]
 
 
 @pytest.fixture

@@ -16,10 +16,7 @@ from engine.recipe import Images
 from engine.storage import Location, locate
 from engine.training import reader as reader_module
 from engine.training.reader import ImageReader
-from tests.catalog.conftest import bucket, s3_server
 from tests.catalog.sets import catalog_all, entries, picture, tar_bytes, webdataset
-
-__all__ = ["bucket", "s3_server"]
 
 COUNT = 12
 PICTURES = [picture(number) for number in range(COUNT)]

@@ -21,7 +21,7 @@ from engine.training import trainer
 from tests.flow.runs import descendants, wait_for
 from tests.training import runs
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("on_ray")]
 
 
 WORKERS = 2

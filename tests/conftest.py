@@ -1,0 +1,41 @@
+"""What tests of several rooms share: an object store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from engine.storage import location
+
+#: What the object store asks for.
+RIGHTS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A fresh bucket of an S3-compatible server, as s3://name."""
+    import pyarrow.fs as pafs
+
+    for name, value in {**RIGHTS, "AWS_ENDPOINT_URL": s3_server}.items():
+        monkeypatch.setenv(name, value)
+    rights = {"allow_bucket_creation": True, "allow_bucket_deletion": True}
+    fs = pafs.S3FileSystem(
+        endpoint_override=s3_server, region="us-east-1", access_key="test", secret_key="test", **rights
+    )
+    location._remote.cache_clear()
+    fs.create_dir("photos")
+    yield "s3://photos"
+    fs.delete_dir("photos")
+    location._remote.cache_clear()
