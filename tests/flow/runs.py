@@ -104,7 +104,7 @@ def descendants(process: subprocess.Popen[str], title: str) -> list[psutil.Proce
     return found
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 300) -> None:
     """Wait until something is so."""
     end = time.monotonic() + seconds
     while not condition():

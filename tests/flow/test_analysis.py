@@ -297,7 +297,7 @@ def test_a_worker_is_killed_while_it_places(whole: tuple[Path, str], scenes: Pat
     for worker in workers:
         worker.kill()
     assert len(kept) < len(undisturbed), "the kill came too late to show anything"
-    text, _ = process.communicate(timeout=240)
+    text, _ = process.communicate(timeout=600)
     assert process.returncode == 0, text
     assert placed(out) == undisturbed
     assert {path: ino for path, ino in places(out).items() if path in kept} == kept

@@ -25,7 +25,7 @@ def test_disk_full(images: Path, undisturbed: dict[str, bytes], tmp_path: Path) 
     )
     isolated = ["unshare", "--user", "--map-root-user", "--mount"]
     command = [*isolated, "sh", "-c", script, "sh", str(small), sys.executable, str(recipe), str(saved)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=dict(os.environ))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=dict(os.environ))
     assert done.returncode == 3, done.stdout + done.stderr
     assert "the disk is full; make room and run the same command again" in done.stderr
     kept = runs.tables(saved)

@@ -120,7 +120,7 @@ def test_killed(
     if victim == "actor":
         for actor in actors:
             actor.kill()
-        text, _ = process.communicate(timeout=240)
+        text, _ = process.communicate(timeout=600)
         assert process.returncode == 0, text
     else:
         process.send_signal(signal.SIGKILL)

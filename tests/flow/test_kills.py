@@ -44,7 +44,7 @@ def test_pool_actor_killed(
     assert len(victims) >= 2, "one of two actors in each pool is killed, the others go on"
     for victim in victims[::2]:
         victim.kill()
-    text, _ = process.communicate(timeout=240)
+    text, _ = process.communicate(timeout=600)
     assert process.returncode == 0, text
     assert runs.tables(out) == undisturbed
     after = runs.stamps(out)
@@ -65,7 +65,7 @@ def test_node_killed(images: Path, undisturbed: dict[str, bytes], tmp_path: Path
         kept = runs.stamps(out)
         cluster.remove_node(nodes[0], allow_graceful=False)
         cluster.add_node(num_cpus=2)
-        text, _ = process.communicate(timeout=240)
+        text, _ = process.communicate(timeout=600)
         assert process.returncode == 0, text
     finally:
         cluster.shutdown()

@@ -103,7 +103,7 @@ def server() -> Iterator[str]:
     process = subprocess.Popen([*command, *options, *sizes, "--no-enable-chunked-prefill"])
     url = f"http://127.0.0.1:{port}/v1"
     try:
-        runs.wait_for(lambda: answers(f"{url}/models"), seconds=180)
+        runs.wait_for(lambda: answers(f"{url}/models"), seconds=480)
         yield url
     finally:
         process.terminate()

@@ -88,7 +88,7 @@ def test_a_killed_worker_is_replaced(undisturbed: Path, tmp_path: Path) -> None:
     victims = descendants(process, "RayTrainWorker")
     assert len(victims) >= WORKERS
     victims[-1].kill()
-    text, _ = process.communicate(timeout=300)
+    text, _ = process.communicate(timeout=600)
     assert process.returncode == 0, text
     assert "a worker was lost" in text
     same(tmp_path, undisturbed)
@@ -115,7 +115,7 @@ def test_a_lost_node(undisturbed: Path, tmp_path: Path) -> None:
         wait_for(lambda: bool(checkpoints(tmp_path)), 300)
         cluster.remove_node(node, allow_graceful=False)
         cluster.add_node(num_cpus=2)
-        text, _ = process.communicate(timeout=300)
+        text, _ = process.communicate(timeout=600)
         assert process.returncode == 0, text
     finally:
         cluster.shutdown()
