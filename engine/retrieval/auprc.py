@@ -88,10 +88,11 @@ class _Curve:
         scores = pairs.scores[order]
         self.images = pairs.images[order]
         self._matching = pairs.matching[order].astype(np.float64)
-        self._ends = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)[-len(scores) or 1 :]
+        # The last pair of each similarity; compared, since two infinite ones have no difference.
+        self._ends = np.flatnonzero(np.append(scores[1:] != scores[:-1], True)[: len(scores)])
 
     def area(self, weights: NDArray[np.number]) -> float:
-        """Args: weights: (p,), of the pairs in this order: how often each was drawn."""
+        """The area where pairs, in this order, count `weights` (p,) times; nan without a matching one."""
         taken = np.cumsum(weights)[self._ends]
         found: Floats = np.cumsum(weights * self._matching)[self._ends]
         if not len(found) or not found[-1]:

@@ -73,17 +73,31 @@ def test_without_a_delay_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sum(waited) == 0
 
 
-def test_a_delay_is_a_device_with_places() -> None:
-    async def three_parts() -> tuple[float, float]:
+def test_a_delay_is_a_device_with_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    """30 requests from three callers, ten at a time: three rounds, whoever asked."""
+    waited = list[float]()
+
+    async def noted(seconds: float) -> None:
+        waited.append(seconds)
+
+    async def three_parts() -> None:
+        generator = scripted(delay_s=1000, requests_in_flight=10)
+        await asyncio.gather(*(generator.generate([ask("describe", "a")] * 10) for _ in range(3)))
+
+    monkeypatch.setattr(asyncio, "sleep", noted)
+    asyncio.run(three_parts())
+    assert waited == pytest.approx([1000, 2000, 3000], abs=60)
+
+
+def test_a_device_is_busy_while_anybody_waits() -> None:
+    async def two_parts() -> tuple[float, float]:
         generator = scripted(delay_s=0.1, requests_in_flight=10)
         begin = time.perf_counter()
-        # 30 requests from three callers, ten at a time: three rounds, whoever asked.
-        await asyncio.gather(*(generator.generate([ask("describe", "a")] * 10) for _ in range(3)))
+        await asyncio.gather(*(generator.generate([ask("describe", "a")] * 10) for _ in range(2)))
         return generator.meter.snapshot()["busy_s"], time.perf_counter() - begin
 
-    busy, elapsed = asyncio.run(three_parts())
-    # No sooner than three rounds; one by one they would take three seconds.
-    assert 0.29 < busy <= elapsed < 2
+    busy, elapsed = asyncio.run(two_parts())
+    assert 0.19 < busy <= elapsed, "what two parts share counts once"
 
 
 def shout(request: Request) -> str:

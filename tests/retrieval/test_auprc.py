@@ -21,6 +21,12 @@ def test_it_is_scikit_learn_s(rows: list[tuple[float, bool]]) -> None:
     assert average_precision(scores, matching) == pytest.approx(average_precision_score(matching, scores))
 
 
+def test_infinite_similarities_are_ties_as_others_are() -> None:
+    scores, matching = np.array([np.inf, np.inf, -np.inf, -np.inf]), np.array([True, False, True, False])
+    assert average_precision(scores, matching) == 0.5
+    assert np.isnan(average_precision(np.zeros(0), np.zeros(0, bool)))
+
+
 def test_draws_weigh_images_as_repeating_their_pairs_does() -> None:
     rng = np.random.default_rng(1)
     images = rng.integers(12, size=90)
