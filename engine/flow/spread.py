@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
@@ -51,43 +53,98 @@ def spread(
     remote = ray.remote(worker).options(
         num_cpus=cpus, num_gpus=gpus, max_restarts=-1, max_task_retries=_ATTEMPTS - 1
     )
-    pool = [remote.remote(*arguments) for _ in range(min(actors, len(items)))]
-    # Items go to workers that live: one that finds no place in the cluster keeps none from the others.
-    starting = {actor.__ray_ready__.remote(): actor for actor in pool}
-    waiting, busy = list(reversed(items)), dict[Any, tuple[Any, Any]]()
-
-    def give(actor: Any) -> None:
-        if waiting:
-            item = waiting.pop()
-            busy[actor.work.remote(item)] = (actor, item)
-
+    pool = _Pool(items, lambda: remote.remote(*arguments))
     try:
-        while waiting or busy:
-            (done,), _ = ray.wait([*busy, *starting], num_returns=1)
-            if done in starting:
-                actor = starting.pop(done)
+        for _ in range(min(actors, len(items))):
+            pool.start()
+        while pool.waiting or pool.busy:
+            (done,), _ = ray.wait([*pool.busy, *pool.starting], num_returns=1)
+            if done in pool.starting:
                 ray.get(done)
-                for _ in range(_AHEAD):
-                    give(actor)
-                continue
-            actor, item = busy.pop(done)
-            give(actor)
-            yield _result(done, item)
+                pool.started(done)
+            else:
+                yield from _result(pool, done)
     finally:
-        for actor in pool:
-            ray.kill(actor)
+        pool.kill()
 
 
-def _result(reference: Any, item: Any) -> Any:
+@dataclass(eq=False)
+class _Worker:
+    actor: Any
+    #: The items in its hands by their tasks' references, oldest first.
+    tasks: dict[Any, int] = field(default_factory=dict)
+
+
+class _Pool:
+    """The workers of a job and the items that wait for them.
+
+    Items go to workers that live: one that finds no place in the cluster keeps none from the others. A
+    worker takes its items in order, so what it died of is the oldest in its hands, and no other.
+    """
+
+    def __init__(self, items: Sequence[Any], make: Callable[[], Any]) -> None:
+        self.items, self._make = items, make
+        self.waiting = list(reversed(range(len(items))))
+        self.starting, self.busy = dict[Any, _Worker](), dict[Any, _Worker]()
+        self._living = set[_Worker]()
+        self._deaths = Counter[int]()
+
+    def start(self) -> None:
+        worker = _Worker(self._make())
+        self.starting[worker.actor.__ray_ready__.remote()] = worker
+
+    def started(self, reference: Any) -> None:
+        worker = self.starting.pop(reference)
+        self._living.add(worker)
+        self._give(worker)
+
+    def finished(self, reference: Any) -> None:
+        worker = self.busy.pop(reference)
+        del worker.tasks[reference]
+        self._give(worker)
+
+    def died(self, worker: _Worker) -> tuple[Any, int]:
+        """Start another instead, with the same items: which one it died of, and how often that was so."""
+        lost = list(worker.tasks.values())
+        for task in worker.tasks:
+            del self.busy[task]
+        self.waiting += reversed(lost)
+        self._living.remove(worker)
+        ray.kill(worker.actor)
+        self.start()
+        for other in self._living:
+            self._give(other)
+        self._deaths[lost[0]] += 1
+        return self.items[lost[0]], self._deaths[lost[0]]
+
+    def kill(self) -> None:
+        for worker in [*self.starting.values(), *self._living]:
+            ray.kill(worker.actor)
+
+    def _give(self, worker: _Worker) -> None:
+        while self.waiting and len(worker.tasks) < _AHEAD:
+            index = self.waiting.pop()
+            # Not tried again by Ray, which would count the deaths against all items in the worker's hands.
+            task = worker.actor.work.options(max_task_retries=0).remote(self.items[index])
+            worker.tasks[task], self.busy[task] = index, worker
+
+
+def _result(pool: _Pool, done: Any) -> Iterator[Any]:
+    """What a task returned; nothing if its worker died, and its items are tried again."""
     try:
-        return ray.get(reference)
+        found = ray.get(done)
     except ray.exceptions.RayActorError as error:
-        raise StorageError(
-            f"{item}: workers died of it {_ATTEMPTS} times (out of memory, most likely): give each more "
-            "(fewer actors), and run the same command again; what is finished is kept"
-        ) from error
+        item, deaths = pool.died(pool.busy[done])
+        if deaths == _ATTEMPTS:
+            raise StorageError(
+                f"{item}: workers died of it {_ATTEMPTS} times (out of memory, most likely): give each more "
+                "(fewer actors), and run the same command again; what is finished is kept"
+            ) from error
     except Exception as error:
         raise explain(error) from error
+    else:
+        pool.finished(done)
+        yield found
 
 
 def each(

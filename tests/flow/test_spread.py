@@ -40,6 +40,20 @@ class Squares:
         return item * item + self.offset
 
 
+class Deadly:
+    """Dies of some items so many times."""
+
+    def __init__(self, directory: Path, deaths: dict[int, int]) -> None:
+        self.directory, self.deaths = directory, deaths
+
+    def work(self, item: int) -> int:
+        already = len(list(self.directory.glob(f"{item}-*")))
+        if already < self.deaths.get(item, 0):
+            (self.directory / f"{item}-{already}").write_text("")
+            os._exit(1)
+        return item
+
+
 def test_a_worker_that_dies_is_replaced_and_nothing_is_lost(tmp_path: Path) -> None:
     arguments = (tmp_path / "died", ray.put(3))
     found = sorted(spread(list(range(12)), Squares, arguments, actors=2, cpus=1))
@@ -57,6 +71,13 @@ def test_an_item_that_kills_every_worker_stops_the_job(tmp_path: Path) -> None:
     (tmp_path / "died").write_text("")
     with pytest.raises(StorageError, match=r"^17: workers died of it 3 times"):
         list(spread([1, 17, 2], Squares, (tmp_path / "died", 0), actors=1, cpus=1))
+
+
+def test_items_behind_one_that_kills_are_not_held_against(tmp_path: Path) -> None:
+    """Two killers, one after the other, of two and of one death: what waits behind both is done."""
+    items = [1, 100, 102, 2, 3, 7, 4, 5]
+    found = list(spread(items, Deadly, (tmp_path, {100: 2, 102: 2, 7: 1}), actors=1, cpus=1))
+    assert sorted(found) == sorted(items)
 
 
 def test_tasks_give_references_in_order() -> None:
