@@ -1,4 +1,4 @@
-"""What tests of several rooms share: an object store."""
+"""What tests of several rooms share: an object store, and an end to what they started."""
 
 from __future__ import annotations
 
@@ -7,9 +7,18 @@ from collections.abc import Iterator
 import pytest
 
 from engine.storage import location
+from tests import process
 
 #: What the object store asks for.
 RIGHTS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_runs_on() -> Iterator[None]:
+    """What a failed test leaves running would take its share from all behind it."""
+    yield
+    while process.RUNS:
+        process.RUNS.pop().stop()
 
 
 @pytest.fixture(scope="session")

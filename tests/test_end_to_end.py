@@ -64,11 +64,11 @@ def test_scenes_to_captions_with_the_engine_killed_on_the_way(
         victims[:] = runs.descendants(process, "EngineCore")
         return bool(victims) and len(runs.tables(out)) >= committed
 
-    runs.wait_for(engine_at_work, seconds=480)
+    process.wait_for(engine_at_work, seconds=480)
     kept = runs.stamps(out)
     for victim in victims:
         victim.send_signal(signal.SIGKILL)
-    text, _ = process.communicate(timeout=600)
+    text = process.end(600)
     assert process.returncode == 0, text
     after = runs.stamps(out)
     assert {name: after[name] for name in kept} == kept, "a committed part was computed again"

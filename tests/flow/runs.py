@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import io
 import socket
-import subprocess
 import tarfile
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,7 @@ import yaml
 from PIL import Image
 
 from tests import command
+from tests.process import Run
 
 SAMPLES, PER_SHARD, PART_ROWS = 60, 20, 6
 PARTS = 12  # four of each shard: 6 + 6 + 6 + 2
@@ -57,9 +55,9 @@ def write_recipe(
     return path
 
 
-def start(recipe: Path, out: Path | str, *arguments: str) -> subprocess.Popen[str]:
+def start(recipe: Path, out: Path | str, *arguments: str) -> Run:
     """Start `connote run` as a process of its own."""
-    return command.start("jobs.mine", recipe, "--out", out, *arguments)
+    return Run("jobs.mine", recipe, "--out", out, *arguments)
 
 
 def finish(recipe: Path, out: Path | str, *arguments: str, status: int = 0) -> str:
@@ -70,7 +68,7 @@ def finish(recipe: Path, out: Path | str, *arguments: str, status: int = 0) -> s
 def finish_alone(recipe: Path, out: Path | str, *arguments: str, status: int = 0) -> str:
     """The same in a process of its own, which joins or starts Ray itself."""
     process = start(recipe, out, *arguments)
-    text, _ = process.communicate(timeout=900)
+    text = process.end(900)
     assert process.returncode == status, text
     return text
 
@@ -94,7 +92,7 @@ def stamps(out: Path) -> dict[str, tuple[int, int]]:
     return {str(path.relative_to(out)): (path.stat().st_ino, path.stat().st_mtime_ns) for path in paths}
 
 
-def descendants(process: subprocess.Popen[str], title: str) -> list[psutil.Process]:
+def descendants(process: Run, title: str) -> list[psutil.Process]:
     """The processes that a run started, directly or not, with this in their title."""
     found = []
     for child in psutil.Process(process.pid).children(recursive=True):
@@ -102,14 +100,6 @@ def descendants(process: subprocess.Popen[str], title: str) -> list[psutil.Proce
             if title in " ".join(child.cmdline()):
                 found.append(child)
     return found
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 300) -> None:
-    """Wait until something is so."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come about"
-        time.sleep(0.02)
 
 
 def free_port() -> int:

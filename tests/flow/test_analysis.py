@@ -271,11 +271,11 @@ def test_the_driver_is_killed_while_it_clusters(
     undisturbed, out = placed(whole[0]), unplaced(whole, tmp_path / "out", "clusters")
     recipe = write_recipe(tmp_path / "recipe.yaml", scenes, cluster=CLUSTER)
     process = runs.start(recipe, out)
-    runs.wait_for(lambda: bool(runs.descendants(process, "ray::_fit_and_save")))
+    process.wait_for(lambda: bool(runs.descendants(process, "ray::_fit_and_save")))
     assert not places(out) and not list(out.glob("clusters/*/fit/fit.json")), "the kill came too late"
     end(process)
     process = runs.start(recipe, out)
-    runs.wait_for(lambda: len(places(out)) >= 3)
+    process.wait_for(lambda: len(places(out)) >= 3)
     end(process)
     kept = places(out)
     assert len(kept) < len(undisturbed), "the kill came too late to show anything"
@@ -290,14 +290,14 @@ def test_a_worker_is_killed_while_it_places(whole: tuple[Path, str], scenes: Pat
     undisturbed, out = placed(whole[0]), unplaced(whole, tmp_path / "out")
     recipe = write_recipe(tmp_path / "recipe.yaml", scenes, cluster=CLUSTER)
     process = runs.start(recipe, out)
-    runs.wait_for(lambda: bool(runs.descendants(process, "_PlaceWorker")))
+    process.wait_for(lambda: bool(runs.descendants(process, "_PlaceWorker")))
     workers = runs.descendants(process, "_PlaceWorker")
-    runs.wait_for(lambda: len(places(out)) >= 3)
+    process.wait_for(lambda: len(places(out)) >= 3)
     kept = places(out)
     for worker in workers:
         worker.kill()
     assert len(kept) < len(undisturbed), "the kill came too late to show anything"
-    text, _ = process.communicate(timeout=600)
+    text = process.end(600)
     assert process.returncode == 0, text
     assert placed(out) == undisturbed
     assert {path: ino for path, ino in places(out).items() if path in kept} == kept

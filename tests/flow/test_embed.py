@@ -114,18 +114,18 @@ def test_killed(
     recipe, out = embedding(tmp_path / "recipe.yaml", images, **KILLED), tmp_path / "out"
     monkeypatch.setenv("SLOW_COLOURS_S", "0.4")
     process = runs.start(recipe, out)
-    runs.wait_for(lambda: out.exists() and len(runs.tables(out)) >= 5)
+    process.wait_for(lambda: out.exists() and len(runs.tables(out)) >= 5)
     kept, actors = runs.stamps(out), runs.descendants(process, "PoolActor")
     assert len(kept) < 2 * runs.PARTS
     if victim == "actor":
         for actor in actors:
             actor.kill()
-        text, _ = process.communicate(timeout=600)
+        text = process.end(600)
         assert process.returncode == 0, text
     else:
         process.send_signal(signal.SIGKILL)
         process.wait()
-        runs.wait_for(lambda: not any(actor.is_running() for actor in actors))
+        process.wait_for(lambda: not any(actor.is_running() for actor in actors))
         kept = runs.stamps(out)
         monkeypatch.setenv("SLOW_COLOURS_S", "0")
         runs.finish(recipe, out)

@@ -17,11 +17,11 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("on_ray
 def test_driver_killed(images: Path, undisturbed: dict[str, bytes], tmp_path: Path, committed: int) -> None:
     recipe, out = runs.write_recipe(tmp_path / "recipe.yaml", images, delay_s=0.1), tmp_path / "out"
     process = runs.start(recipe, out)
-    runs.wait_for(lambda: out.exists() and len(runs.tables(out)) >= committed)
+    process.wait_for(lambda: out.exists() and len(runs.tables(out)) >= committed)
     actors = runs.descendants(process, "PoolActor")
     process.send_signal(signal.SIGKILL)
     process.wait()
-    runs.wait_for(lambda: not any(actor.is_running() for actor in actors))
+    process.wait_for(lambda: not any(actor.is_running() for actor in actors))
     kept = runs.stamps(out)
     assert len(kept) < 3 * runs.PARTS, "the kill came too late to show anything"
     runs.finish(recipe, out)
@@ -38,13 +38,13 @@ def test_pool_actor_killed(
     recipe = runs.write_recipe(tmp_path / "recipe.yaml", images, delay_s=0.1, actors=2)
     out = tmp_path / "out"
     process = runs.start(recipe, out)
-    runs.wait_for(lambda: out.exists() and len(runs.tables(out)) >= committed)
+    process.wait_for(lambda: out.exists() and len(runs.tables(out)) >= committed)
     kept = runs.stamps(out)
     victims = runs.descendants(process, "PoolActor")
     assert len(victims) >= 2, "one of two actors in each pool is killed, the others go on"
     for victim in victims[::2]:
         victim.kill()
-    text, _ = process.communicate(timeout=600)
+    text = process.end(600)
     assert process.returncode == 0, text
     assert runs.tables(out) == undisturbed
     after = runs.stamps(out)
@@ -61,11 +61,11 @@ def test_node_killed(images: Path, undisturbed: dict[str, bytes], tmp_path: Path
     try:
         nodes = [cluster.add_node(num_cpus=2) for _ in range(2)]
         process = runs.start(recipe, out, "--address", cluster.address)
-        runs.wait_for(lambda: out.exists() and len(runs.tables(out)) >= committed)
+        process.wait_for(lambda: out.exists() and len(runs.tables(out)) >= committed)
         kept = runs.stamps(out)
         cluster.remove_node(nodes[0], allow_graceful=False)
         cluster.add_node(num_cpus=2)
-        text, _ = process.communicate(timeout=600)
+        text = process.end(600)
         assert process.returncode == 0, text
     finally:
         cluster.shutdown()

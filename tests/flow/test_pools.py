@@ -17,6 +17,7 @@ import yaml
 
 from engine.terrarium import MODEL_DIR
 from tests.flow import runs
+from tests.process import Run
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("on_ray")]
 
@@ -97,17 +98,15 @@ def test_elements_by_concreteness_from_the_captions_of_a_coco_set(tmp_path: Path
 def server() -> Iterator[str]:
     """The embedded model behind vLLM's own server, as a user starts it."""
     port = runs.free_port()
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(MODEL_DIR)]
     options = ["--port", str(port), "--served-model-name", "terrarium", "--enforce-eager"]
     sizes = ["--max-num-seqs", "64", "--kv-cache-memory-bytes", str(2**30), "--block-size", "32"]
-    process = subprocess.Popen([*command, *options, *sizes, "--no-enable-chunked-prefill"])
+    module = "vllm.entrypoints.openai.api_server"
+    process = Run(module, "--model", MODEL_DIR, *options, *sizes, "--no-enable-chunked-prefill")
     url = f"http://127.0.0.1:{port}/v1"
-    try:
-        runs.wait_for(lambda: answers(f"{url}/models"), seconds=480)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
+    process.wait_for(lambda: answers(f"{url}/models"), seconds=480)
+    yield url
+    process.terminate()
+    process.end(60)
 
 
 def answers(url: str) -> bool:

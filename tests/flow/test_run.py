@@ -210,9 +210,9 @@ def test_a_run_that_is_stopped_says_how_to_go_on(
 ) -> None:
     recipe = runs.write_recipe(tmp_path / "recipe.yaml", images, delay_s=0.5)
     process = runs.start(recipe, out)
-    runs.wait_for(lambda: len(runs.tables(out)) > 2)
+    process.wait_for(lambda: len(runs.tables(out)) > 2)
     process.send_signal(stop)
-    text, _ = process.communicate(timeout=60)
+    text = process.end(60)
     assert process.returncode == 130, text
     assert text.rstrip().endswith("connote: stopped; run the same command to go on from here")
     assert "Traceback" not in text and "PC:" not in text

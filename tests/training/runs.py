@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from engine.recipe import load_recipe
 from engine.rundir import RunDirectory
 from tests import command
 from tests.export.runs import mine_by_hand
+from tests.process import Run
 from tests.training.tiny import write_clip
 
 IMAGES = 48
@@ -70,9 +70,9 @@ def mined(
     return path
 
 
-def start(recipe: Path, *arguments: str) -> subprocess.Popen[str]:
+def start(recipe: Path, *arguments: str) -> Run:
     """Start `connote finetune` as a process of its own."""
-    return command.start("jobs.finetune", recipe, *arguments)
+    return Run("jobs.finetune", recipe, *arguments)
 
 
 def finish(recipe: Path, *arguments: str, status: int = 0) -> str:

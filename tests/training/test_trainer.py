@@ -18,7 +18,7 @@ from engine.encoders import EncoderName, load_encoder
 from engine.recipe import load_recipe
 from engine.rundir import RunDirectory
 from engine.training import trainer
-from tests.flow.runs import descendants, wait_for
+from tests.flow.runs import descendants
 from tests.training import runs
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("on_ray")]
@@ -52,11 +52,11 @@ def checkpoints(root: Path) -> list[str]:
 def test_a_killed_driver_goes_on(undisturbed: Path, tmp_path: Path, kept: int) -> None:
     recipe = runs.mined(tmp_path, workers=WORKERS)
     process = runs.start(recipe)
-    wait_for(lambda: steps(tmp_path) >= 3 * kept, 300)
+    process.wait_for(lambda: steps(tmp_path) >= 3 * kept, 300)
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    wait_for(lambda: not any(child.is_running() and child.status() != "zombie" for child in children))
+    process.wait_for(lambda: not any(child.is_running() and child.status() != "zombie" for child in children))
     assert not (tmp_path / "run/models/full/connote.json").exists(), "the kill came too late"
     text = runs.finish(recipe)
     assert "going on from step" in text
@@ -84,11 +84,11 @@ def test_a_run_that_mines_nothing_is_cataloged_anew(
 
 def test_a_killed_worker_is_replaced(undisturbed: Path, tmp_path: Path) -> None:
     process = runs.start(runs.mined(tmp_path, workers=WORKERS))
-    wait_for(lambda: bool(checkpoints(tmp_path)), 300)
+    process.wait_for(lambda: bool(checkpoints(tmp_path)), 300)
     victims = descendants(process, "RayTrainWorker")
     assert len(victims) >= WORKERS
     victims[-1].kill()
-    text, _ = process.communicate(timeout=600)
+    text = process.end(600)
     assert process.returncode == 0, text
     assert "a worker was lost" in text
     same(tmp_path, undisturbed)
@@ -97,13 +97,13 @@ def test_a_killed_worker_is_replaced(undisturbed: Path, tmp_path: Path) -> None:
 def test_ctrl_c_stops_it_and_says_how_to_go_on(undisturbed: Path, tmp_path: Path) -> None:
     recipe = runs.mined(tmp_path, workers=1)
     process = runs.start(recipe)
-    wait_for(lambda: bool(checkpoints(tmp_path)), 300)
+    process.wait_for(lambda: bool(checkpoints(tmp_path)), 300)
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGINT)
-    text, _ = process.communicate(timeout=120)
+    text = process.end(120)
     assert process.returncode == 130, text
     assert "stopped; run the same command to go on from here" in text
-    wait_for(lambda: not any(child.is_running() and child.status() != "zombie" for child in children))
+    process.wait_for(lambda: not any(child.is_running() and child.status() != "zombie" for child in children))
 
 
 def test_a_lost_node(undisturbed: Path, tmp_path: Path) -> None:
@@ -112,10 +112,10 @@ def test_a_lost_node(undisturbed: Path, tmp_path: Path) -> None:
     try:
         node = cluster.add_node(num_cpus=2)
         process = runs.start(recipe, "--address", cluster.address)
-        wait_for(lambda: bool(checkpoints(tmp_path)), 300)
+        process.wait_for(lambda: bool(checkpoints(tmp_path)), 300)
         cluster.remove_node(node, allow_graceful=False)
         cluster.add_node(num_cpus=2)
-        text, _ = process.communicate(timeout=600)
+        text = process.end(600)
         assert process.returncode == 0, text
     finally:
         cluster.shutdown()
