@@ -21,6 +21,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from engine.retrieval.counting import Sides, equal_later
+
 #: Images and texts of one block: 2 MiB of float32 similarities stay in a processor's cache while counted.
 BLOCK = (512, 1024)
 
@@ -71,18 +73,45 @@ def ranks(
         ValueError: a pair is out of range or there twice, a block has another shape, or a
             similarity is no number; the message names the image and the text.
     """
-    _check(matches, images, texts)
+    check_matches(matches, images, texts)
     own = matching_scores(similarity, matches, images, texts, block)
-    ahead = [np.zeros(len(own), np.int64), np.zeros(len(own), np.int64)]
-    of_image, of_text = _Sides(matches.images), _Sides(matches.texts)
+    found = ahead(similarity, matches, own, slice(0, images), slice(0, texts), block)
+    return placed(matches, own, found)
+
+
+def ahead(
+    similarity: Similarity,
+    matches: Matches,
+    own: Tensor,
+    images: slice,
+    texts: slice,
+    block: tuple[int, int] = BLOCK,
+) -> NDArray[np.int64]:
+    """(2, p): how many of some texts, and of some images, reach each pair's own similarity.
+
+    The pairs whose image (first row) or text (second row) is not among them are left at 0: what is
+    counted on pieces of the whole adds up.
+
+    Args:
+        similarity, matches, block: see `ranks`.
+        own: (p,), of `matching_scores`.
+        images, texts: the piece.
+    """
+    found = np.zeros((2, len(own)), np.int64)
+    of_image, of_text = Sides(matches.images), Sides(matches.texts)
     for rows, columns in _blocks(images, texts, block):
         scores = _ask(similarity, rows, columns)
-        of_image.count(scores, own, rows, ahead[0])
-        of_text.count(scores.T, own, columns, ahead[1])
-    local = own.double().cpu().numpy()
+        of_image.count(scores, own, rows, found[0])
+        of_text.count(scores.T, own, columns, found[1])
+    return found
+
+
+def placed(matches: Matches, own: Tensor, found: NDArray[np.int64]) -> Ranks:
+    """The ranks out of what `ahead` counted on all images and texts."""
+    scores = own.double().cpu().numpy()
     return Ranks(
-        ahead[0] - _equal_later(matches.images, matches.texts, local),
-        ahead[1] - _equal_later(matches.texts, matches.images, local),
+        found[0] - equal_later(matches.images, matches.texts, scores),
+        found[1] - equal_later(matches.texts, matches.images, scores),
     )
 
 
@@ -106,56 +135,12 @@ def matching_scores(
     return torch.empty(0) if found is None else found
 
 
-class _Sides:
-    """The pairs in the order of one side's numbers, cut into waves: a number is in each once at most.
+def check_matches(matches: Matches, images: int, texts: int) -> None:
+    """Refuse pairs that are out of range, or there twice.
 
-    Comparing a wave with a block is one operation on all of its rows.
+    Raises:
+        ValueError: the message names the pair.
     """
-
-    def __init__(self, numbers: NDArray[np.int64]) -> None:
-        order = np.argsort(numbers, kind="stable")
-        ordered = numbers[order]
-        turn = np.arange(len(order)) - np.searchsorted(ordered, ordered)
-        self._waves = [order[turn == wave] for wave in range(int(turn.max(initial=-1)) + 1)]
-        self._numbers = [numbers[wave] for wave in self._waves]
-
-    def count(self, scores: Tensor, own: Tensor, rows: slice, ahead: NDArray[np.int64]) -> None:
-        """Add to `ahead` how many columns of a block reach each pair's own similarity.
-
-        Args:
-            scores: (r, c), rows of this side's numbers `rows`.
-            own: (p,), the pairs' similarities.
-            rows: which of this side's numbers the block holds.
-            ahead: (p,), is changed.
-        """
-        for wave, numbers in zip(self._waves, self._numbers, strict=True):
-            start, stop = np.searchsorted(numbers, (rows.start, rows.stop))
-            pairs, at = wave[start:stop], numbers[start:stop] - rows.start
-            if not len(pairs):
-                continue
-            # Rows are picked only where the wave leaves some out: a copy costs more than comparing.
-            some = scores if len(at) == len(scores) else scores[torch.from_numpy(at).to(scores.device)]
-            bar = own[torch.from_numpy(pairs).to(own.device)]
-            ahead[pairs] += (some >= bar[:, None]).sum(dim=1).cpu().numpy()
-
-
-def _equal_later(
-    queries: NDArray[np.int64], items: NDArray[np.int64], own: NDArray[np.floating]
-) -> NDArray[np.int64]:
-    """(p,): how many other matches of the same query are equal and later in the gallery.
-
-    All that is equal has been counted as ahead; of these the later matches are not.
-    """
-    order = np.lexsort((items, own, queries))
-    query, score = queries[order], own[order]
-    differs = (query[1:] != query[:-1]) | (score[1:] != score[:-1])
-    ends = np.append(np.flatnonzero(differs) + 1, len(order))
-    later = np.empty(len(order), np.int64)
-    later[order] = np.repeat(ends, np.diff(ends, prepend=0)) - 1 - np.arange(len(order))
-    return later
-
-
-def _check(matches: Matches, images: int, texts: int) -> None:
     for name, numbers, count in (("image", matches.images, images), ("text", matches.texts, texts)):
         wrong = np.flatnonzero((numbers < 0) | (numbers >= count))
         if len(wrong):
@@ -172,6 +157,8 @@ def _check(matches: Matches, images: int, texts: int) -> None:
 
 def _ask(similarity: Similarity, rows: slice, columns: slice) -> Tensor:
     scores = similarity(rows, columns)
+    if scores.dtype not in (torch.float32, torch.float64):
+        scores = scores.float()
     shape = (rows.stop - rows.start, columns.stop - columns.start)
     if tuple(scores.shape) != shape:
         raise ValueError(f"the similarities of a block of {shape} images and texts are {tuple(scores.shape)}")
@@ -190,10 +177,10 @@ def _around(number: np.int64, size: int, count: int) -> slice:
     return slice(start, min(start + size, count))
 
 
-def _blocks(images: int, texts: int, block: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
-    for row in range(0, images, block[0]):
-        for column in range(0, texts, block[1]):
+def _blocks(images: slice, texts: slice, block: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
+    for row in range(images.start, images.stop, block[0]):
+        for column in range(texts.start, texts.stop, block[1]):
             yield (
-                slice(row, min(row + block[0], images)),
-                slice(column, min(column + block[1], texts)),
+                slice(row, min(row + block[0], images.stop)),
+                slice(column, min(column + block[1], texts.stop)),
             )

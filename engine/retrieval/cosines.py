@@ -1,0 +1,61 @@
+"""Cosines of unit vectors without any rounding: the same for a pair wherever it is computed.
+
+Matrix products of other shapes, libraries and devices round differently, so equal items would get
+different similarities and ranks would depend on how a gallery is cut. Here components lie on a grid
+of 2^-25 (float16 ones do so already; float32 ones move by less than their product's rounding would).
+Products of two are then multiples of 2^-50, and their sums, which are below 2 for unit vectors, have
+at most 51 bits: float64 holds every one of them exactly, in whatever order they are added.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+_STEP = 2.0**-25
+#: Unit vectors in low precision are this much longer at most; far below what the sums have room for.
+_LONGEST = 1.1
+
+
+class Cosines:
+    """The similarities of images and texts, for `engine.retrieval.ranks`.
+
+    Args:
+        images: (n, d) unit vectors, float16, float32 or float64; or (n, k, d), of which the nearest
+            to a text counts (the sets of PVSE; the queries of BLIP-2).
+        texts: (m, d), or (m, l, d) likewise.
+        device: where the products are computed.
+
+    Raises:
+        ValueError: the widths differ, or a vector is longer than 1.
+    """
+
+    def __init__(self, images: NDArray[Any], texts: NDArray[Any], device: str = "cpu") -> None:
+        if images.shape[-1] != texts.shape[-1]:
+            raise ValueError(
+                f"images have {images.shape[-1]} components and texts {texts.shape[-1]}: other encoders"
+            )
+        self._images, self._texts = (_on_grid(each, device) for each in (images, texts))
+
+    def __call__(self, rows: slice, columns: slice) -> Tensor:
+        """(rows, columns), float64: the largest cosine of an image's vectors with a text's."""
+        images, texts = self._images[rows].double(), self._texts[columns].double()
+        products = images.flatten(0, 1) @ texts.flatten(0, 1).T
+        if images.shape[1] == texts.shape[1] == 1:
+            return products
+        sets = products.view(len(images), images.shape[1], len(texts), texts.shape[1])
+        return sets.amax(dim=(1, 3))
+
+
+def _on_grid(vectors: NDArray[Any], device: str) -> Tensor:
+    """(n, k, d), every component a multiple of the step."""
+    given = torch.from_numpy(vectors).to(device)
+    sets = given[:, None] if given.ndim == 2 else given
+    if not torch.is_floating_point(sets):
+        raise ValueError(f"vectors are floating-point numbers, not {sets.dtype}")
+    if len(sets) and (longest := float(torch.linalg.vector_norm(sets.float(), dim=-1).max())) > _LONGEST:
+        raise ValueError(f"a vector has length {longest:.3g}; cosines are of vectors of length 1")
+    return sets if sets.dtype == torch.float16 else torch.round(sets / _STEP) * _STEP
