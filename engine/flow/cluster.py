@@ -92,7 +92,9 @@ def _start(address: str | None, cpus: float, verbose: bool) -> None:
         _check_reachable(address)
         options["address"] = address
     else:
-        options |= {"num_cpus": max(os.cpu_count() or 1, math.ceil(cpus)), "include_dashboard": False}
+        # Without `local` Ray joins whatever cluster was last started on this machine.
+        options |= {"address": "local", "include_dashboard": False}
+        options |= {"num_cpus": max(os.cpu_count() or 1, math.ceil(cpus))}
         set_node_defaults(options["num_cpus"])
     stop = signal.getsignal(signal.SIGTERM)
     try:
