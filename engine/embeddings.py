@@ -17,11 +17,10 @@ from engine.rundir import RunDirectory
 from engine.stages import build_stages
 from engine.stages.embed import NO_DIRECTION, EmbedStage, Of
 from engine.storage import StageTables, digest_settings
+from engine.vector_columns import directions, matrix
 
 #: Notes of failures that are read at once.
 _THREADS = 32
-#: How far from 1 the square of a unit vector's length may be in the precision of its table.
-_OFF = 0.02
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,8 @@ class ImageVectors:
         numbers: (n,), uint64: the samples' ids as numbers; see `numbers_of`.
         ids, keys: (n,), of the samples.
         good: (n,), bool: which have a vector.
-        vectors: (n, d), float16 or float32, unit rows; zero where there is none.
+        vectors: (n, d), float16 or float32, unit rows; zero where there is none. Of an encoder that
+            gives an image k vectors (n, k, d).
         errors: (n,), why there is none, or None.
     """
 
@@ -49,12 +49,16 @@ class CaptionVectors:
     """The captions of the images of one part.
 
     Attributes:
+        counts: (n,), int64: how many captions each sample has, with and without a vector.
         offsets: (n + 1,), int64: the rows of each sample's captions; those without a vector are
             left out.
+        places: (c,), int64: which of its sample's captions each row is, from 0 on.
         vectors: (c, d), float16 or float32, unit rows.
     """
 
+    counts: NDArray[np.int64]
     offsets: NDArray[np.int64]
+    places: NDArray[np.int64]
     vectors: NDArray[Any]
 
 
@@ -68,6 +72,8 @@ class VectorTables:
     schema: pa.Schema
     tables: StageTables
     fingerprint: str
+    #: Of each image; above 1 where the nearest to a caption counts.
+    vectors: int = 1
 
     def missing(self, plan: pa.Table) -> int:
         """How many of the plan's parts have no table yet."""
@@ -89,10 +95,10 @@ class VectorTables:
             StorageError: the table is not there, or is not what its fingerprint says.
         """
         table = self._read(part)
-        vectors = _matrix(table["vector"].combine_chunks(), self.width)
+        vectors = matrix(table["vector"].combine_chunks(), self.width, self.vectors)
         errors = table["error"].to_pylist()
         # A table is only a file: what somebody else wrote into it may be no direction.
-        good = _directions(vectors)
+        good = directions(vectors)
         for row in np.flatnonzero(~good):
             errors[row] = errors[row] or NO_DIRECTION
         vectors[~good] = 0
@@ -104,12 +110,13 @@ class VectorTables:
         table = self._read(part)
         lists = table["vectors"].combine_chunks()
         counts = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
-        vectors = _matrix(lists.flatten(), self.width)
-        good = _directions(vectors)
+        vectors = matrix(lists.flatten(), self.width)
+        good = directions(vectors)
         owner = np.repeat(np.arange(len(counts)), counts)
         kept = np.bincount(owner[good], minlength=len(counts))
         offsets = np.concatenate([[0], np.cumsum(kept)]).astype(np.int64)
-        return CaptionVectors(offsets, vectors[good])
+        places = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+        return CaptionVectors(counts, offsets, places[good], vectors[good])
 
     def _read(self, part: str) -> pa.Table:
         table = self.tables.read(part, self.schema)
@@ -118,7 +125,9 @@ class VectorTables:
         return table
 
 
-def vector_tables(recipe: Recipe, run: RunDirectory, encoder: str, of: Of, section: str) -> VectorTables:
+def vector_tables(
+    recipe: Recipe, run: RunDirectory, encoder: str, of: Of, section: str, several: bool = False
+) -> VectorTables:
     """The tables of an encoder's vectors.
 
     Args:
@@ -127,6 +136,7 @@ def vector_tables(recipe: Recipe, run: RunDirectory, encoder: str, of: Of, secti
         encoder: its name, as in `embed.encoders`.
         of: images, original or mined captions.
         section: of the recipe that asks, for the message.
+        several: whether an image may have several vectors.
 
     Raises:
         RecipeError: the recipe does not make such vectors.
@@ -135,13 +145,15 @@ def vector_tables(recipe: Recipe, run: RunDirectory, encoder: str, of: Of, secti
         if not isinstance(stage, EmbedStage) or (stage.encoder.text, stage.of) != (encoder, of):
             continue
         kind = stage.schema.field("vector" if of == "images" else "vectors").type
-        kind = kind if of == "images" else kind.value_type
+        kind, vectors = kind if of == "images" else kind.value_type, 1
         if pa.types.is_fixed_size_list(kind.value_type):
+            kind, vectors = kind.value_type, kind.list_size
+        if vectors > 1 and not several:
             raise RecipeError(
-                f"{section}: encoder '{encoder}' gives an image {kind.list_size} vectors; name one "
-                "that gives one"
+                f"{section}: encoder '{encoder}' gives an image {vectors} vectors; name one that gives one"
             )
-        return VectorTables(encoder, of, kind.list_size, stage.schema, run.tables(stage), stage.fingerprint)
+        tables = run.tables(stage)
+        return VectorTables(encoder, of, kind.list_size, stage.schema, tables, stage.fingerprint, vectors)
     known = ", ".join(recipe.embed.encoders) if recipe.embed else "none"
     asked = ("images", *recipe.embed.texts) if recipe.embed else ()
     listed = recipe.embed is not None and encoder in recipe.embed.encoders and of in asked
@@ -184,20 +196,3 @@ def rows_of(ordered: NDArray[np.uint64], numbers: NDArray[np.uint64]) -> NDArray
 
 def _make(encoder: str) -> str:
     return f"`connote run RECIPE` makes them, with '{encoder}' under embed.encoders"
-
-
-def _matrix(lists: Any, width: int) -> NDArray[Any]:
-    """(n, width), a copy; zero rows where a list is null."""
-    rows = np.zeros((len(lists), width), lists.type.value_type.to_pandas_dtype())
-    rows[lists.is_valid().to_numpy(zero_copy_only=False)] = (
-        lists.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
-    )
-    return rows
-
-
-def _directions(vectors: NDArray[Any]) -> NDArray[np.bool_]:
-    rows = vectors.astype(np.float32)
-    squares = np.einsum("nd,nd->n", rows, rows)
-    # What is not of unit length was not written by an encoder of ours.
-    good: NDArray[np.bool_] = np.abs(squares - 1) < _OFF
-    return good

@@ -9,7 +9,12 @@ import pyarrow as pa
 
 from engine.analyses import is_made, measurement_of, sources_of, tables_of, told_by
 from engine.clustering.tables import Clustering
+from engine.difficulty.tables import Division, voter_tables
+from engine.difficulty.voters import voters_of
 from engine.embeddings import VectorTables, vector_tables
+from engine.errors import ConnoteError
+from engine.evaluation.asked import asked
+from engine.evaluation.tables import Evaluation
 from engine.export.mined import open_run
 from engine.polysemy.tables import Measurement
 from engine.recipe import Recipe
@@ -22,12 +27,13 @@ class JobStatus:
     """One job over vectors, as the run directory shows it.
 
     Attributes:
-        name: cluster, sample or polysemy.
+        name: cluster, sample, polysemy, difficulty or evaluate.
         place: where its result lies or will lie, relative to the run directory; None where that
             is not known before all vectors are there.
         there: whether it has a result.
         work: what a run would do; empty where all is done.
-        parts, parts_done: of the plan, and those whose images are placed; None for other jobs.
+        parts, parts_done: of the plan, and those whose images are placed, or whose pairs are divided;
+            None for other jobs.
         images: that count in the result.
         excluded: images without a place in it, by reason.
     """
@@ -67,6 +73,10 @@ def job_status(run: RunDirectory, recipe: Recipe, plan: pa.Table, unread: int = 
         if _ready(tables, plan, unread) and (clustering or not recipe.cluster):
             measurement = measurement_of(recipe, run, tables, clustering, plan)
         found.append(_polysemy(run, recipe, measurement))
+    if recipe.difficulty:
+        found += [_difficulty(run, recipe, plan, kind, unread) for kind in recipe.difficulty.captions]
+    if recipe.evaluate:
+        found.append(_evaluate(run, recipe))
     return found
 
 
@@ -75,9 +85,9 @@ def other_results(run: RunDirectory, jobs: Sequence[JobStatus]) -> list[str]:
     used = {"/".join(job.place.split("/")[:2]) for job in jobs if job.place}
     there = {
         f"{kind}/{info.base_name}"
-        for kind in ("clusters", "polysemy")
+        for kind in ("clusters", "polysemy", "difficulty")
         for info in (run.root / kind).entries()
-        if not info.is_file
+        if not info.is_file and info.base_name != "thresholds"
     }
     return sorted(there - used)
 
@@ -128,6 +138,43 @@ def _polysemy(run: RunDirectory, recipe: Recipe, place: Measurement | None) -> J
         steps.append("draw the curve")
     where = None if place is None else _name(place.directory, run)
     return JobStatus("polysemy", where, place is not None and place.done, ", ".join(steps))
+
+
+def _difficulty(run: RunDirectory, recipe: Recipe, plan: pa.Table, captions: str, unread: int) -> JobStatus:
+    assert recipe.difficulty is not None
+    parts, name = set(plan["part"].to_pylist()), f"difficulty ({captions})"
+    voters = len(recipe.difficulty.voters)
+    tables = [t for pairs in voter_tables(recipe, run, captions) for t in (pairs.images, pairs.captions)]
+    try:
+        known = voters_of(recipe, run) if _ready(tables, plan, unread) else None
+    except ConnoteError:  # the pairs to calibrate on are not there yet
+        known = None
+    if known is None:
+        return JobStatus(name, None, False, f"have {voters} voters divide all pairs", len(parts), 0)
+    division = Division.of(run, recipe, captions, known, plan)
+    done, steps = len(division.tables.done() & parts), list[str]()
+    if missing := sum(not voter.note.exists() for voter in known):
+        steps.append(f"calibrate {missing} of {voters} voters")
+    if done < len(parts):
+        steps.append(f"divide {len(parts) - done:,} of {len(parts):,} parts")
+    if steps or not division.done:
+        steps.append("sum up")
+    place = _name(division.directory, run)
+    return JobStatus(name, place, division.done, ", ".join(steps), len(parts), done)
+
+
+def _evaluate(run: RunDirectory, recipe: Recipe) -> JobStatus:
+    settings, place = recipe.evaluate, Evaluation.of(run)
+    assert settings is not None
+    total, there = len(settings.models) * len(settings.sets), place.page.exists()
+    try:
+        left = sum(not each.answer.exists() for each in asked(recipe, run))
+    except ConnoteError:  # vectors are not there yet, here or in another run
+        left = total
+    work = "" if there else "write tables"
+    if left:
+        work = f"measure {left} of {total} pairs of a model and a set"
+    return JobStatus("evaluate", _name(place.directory, run), there, work)
 
 
 def _name(place: Location, run: RunDirectory) -> str:

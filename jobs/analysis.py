@@ -1,4 +1,4 @@
-"""The jobs that read a run's vectors, one by one: `connote cluster`, `connote polysemy`."""
+"""The jobs that read a run's vectors, one by one: `connote cluster`, `polysemy` and so on."""
 
 from __future__ import annotations
 
@@ -9,9 +9,18 @@ from typing import Literal
 from engine.errors import RecipeError
 from jobs.mine import prepare
 
+#: Sections that a job leaves alone. Polysemy is told by clusters, and evaluations
+#: by difficulty, so they keep these.
+_OTHERS = {
+    "cluster": ("polysemy", "difficulty", "evaluate"),
+    "polysemy": ("difficulty", "evaluate"),
+    "difficulty": ("cluster", "sample", "polysemy", "evaluate"),
+    "evaluate": ("cluster", "sample", "polysemy"),
+}
+
 
 def analyse_part(
-    job: Literal["cluster", "polysemy"],
+    job: Literal["cluster", "polysemy", "difficulty", "evaluate"],
     path: Path,
     out: str | None,
     settings: list[str],
@@ -29,6 +38,5 @@ def analyse_part(
     recipe, directory = prepare(path, out, settings)
     if getattr(recipe, job) is None:
         raise RecipeError(f"{path}: it has no section {job}; docs/recipe.md lists its settings")
-    if job == "cluster":
-        recipe = recipe.model_copy(update={"polysemy": None})
+    recipe = recipe.model_copy(update=dict.fromkeys(_OTHERS[job]))
     return analyse(recipe, directory, address=address, verbose=verbose, say=say)

@@ -106,6 +106,36 @@ def polysemy(
 
 
 @app.command()
+def difficulty(
+    recipe_path: RecipePath,
+    out: Out = None,
+    settings: Settings = None,
+    address: Address = None,
+    verbose: Verbose = False,
+) -> None:
+    """Divide captions into easy, medium and hard by the votes of several models: the section difficulty."""
+    from jobs.analysis import analyse_part
+
+    for line in analyse_part("difficulty", recipe_path, out, settings or [], address, verbose, _say):
+        _say(line)
+
+
+@app.command()
+def evaluate(
+    recipe_path: RecipePath,
+    out: Out = None,
+    settings: Settings = None,
+    address: Address = None,
+    verbose: Verbose = False,
+) -> None:
+    """Measure how well models find captions' images, and images' captions: the section evaluate."""
+    from jobs.analysis import analyse_part
+
+    for line in analyse_part("evaluate", recipe_path, out, settings or [], address, verbose, _say):
+        _say(line)
+
+
+@app.command()
 def finetune(
     recipe_path: RecipePath,
     out: Out = None,

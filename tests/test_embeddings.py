@@ -80,6 +80,18 @@ def test_a_vector_with_a_hole(tmp_path: Path, dtype: str) -> None:
     assert not found.vectors[1].any() and found.vectors.dtype == np.dtype(dtype)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_several_vectors_of_an_image(tmp_path: Path, dtype: str) -> None:
+    schema = images_schema(pa.type_for_alias(dtype), 3, 2)
+    tables = VectorTables("e", "images", 3, schema, StageTables(locate(tmp_path)), "f", vectors=2)
+    a, b = [1, 0, 0], [0, 0.6, 0.8]
+    write(tables, "vector", [[a, b], None, [a, [0, 0, 0]], [b, b]], [None, "broken", None, None])
+    found = tables.images("part-0")
+    assert found.good.tolist() == [True, False, False, True]
+    np.testing.assert_array_equal(found.vectors[[0, 3]], np.array([[a, b], [b, b]], dtype))
+    assert not found.vectors[1:3].any()
+
+
 def test_what_is_not_of_unit_length_is_no_direction(tmp_path: Path) -> None:
     """Nor is what overflows when it is squared in half precision."""
     tables = image_tables(tmp_path)
@@ -114,6 +126,7 @@ def test_captions(tmp_path: Path, dtype: str) -> None:
     write(tables, "vectors", [[a, None, b], None, [], [None], [[0, 0, 0], [NAN, 1, 0], c], [b]])
     found = tables.captions("part-0")
     assert found.offsets.tolist() == [0, 2, 2, 2, 2, 3, 4] and found.offsets.dtype == np.int64
+    assert found.places.tolist() == [0, 2, 2, 0]
     np.testing.assert_array_equal(found.vectors, np.array([a, b, c, b], dtype))
     assert found.vectors.dtype == np.dtype(dtype)
 

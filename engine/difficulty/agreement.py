@@ -15,18 +15,25 @@ from numpy.typing import NDArray
 from engine.difficulty.voting import CATEGORIES, VotingRule, categorize
 
 
-def kappa(one: NDArray[np.integer], other: NDArray[np.integer], linear: bool = False) -> float:
+def kappa(
+    one: NDArray[np.integer],
+    other: NDArray[np.integer],
+    linear: bool = False,
+    counts: NDArray[np.integer] | None = None,
+) -> float:
     """Cohen's kappa between two divisions of the same pairs; 1 where both put all into one category.
 
     Args:
         one, other: (pairs,), codes of `CATEGORIES`.
         linear: count a disagreement by how far apart the categories are.
+        counts: (pairs,), how many pairs each row stands for; one by default.
 
     Returns:
         (observed - expected) / (1 - expected) agreement; nan of no pairs.
     """
     count = len(CATEGORIES)
-    table = np.bincount(one.astype(np.int64) * count + other, minlength=count * count).reshape(count, count)
+    cells = np.bincount(one.astype(np.int64) * count + other, counts, minlength=count * count)
+    table = cells.reshape(count, count)
     if not table.sum():
         return np.nan
     share = table / table.sum()
@@ -56,7 +63,12 @@ class Robustness:
 
 
 def robustness(
-    votes: NDArray[np.bool_], rule: VotingRule, draw: int, repeats: int = 10, seed: int = 0
+    votes: NDArray[np.bool_],
+    rule: VotingRule,
+    draw: int,
+    repeats: int = 10,
+    seed: int = 0,
+    counts: NDArray[np.integer] | None = None,
 ) -> Robustness:
     """Divide by `draw` voters drawn at random, again and again, and compare.
 
@@ -66,6 +78,8 @@ def robustness(
         draw: voters of a repeat.
         repeats: at least 2.
         seed: of the draws.
+        counts: (pairs,), how many pairs each row stands for; one by default. Millions of pairs have
+            few different votes.
 
     Raises:
         ValueError: there are fewer voters than are drawn, or nothing to compare.
@@ -81,27 +95,30 @@ def robustness(
     pairs = list(combinations(divisions, 2))
     return Robustness(
         drawn,
-        np.stack([shares(each) for each in divisions]),
-        np.array([kappa(*pair) for pair in pairs]),
-        np.array([kappa(*pair, linear=True) for pair in pairs]),
-        _without(votes, rule),
+        np.stack([shares(each, counts) for each in divisions]),
+        np.array([kappa(*pair, counts=counts) for pair in pairs]),
+        np.array([kappa(*pair, linear=True, counts=counts) for pair in pairs]),
+        _without(votes, rule, counts),
     )
 
 
-def shares(categories: NDArray[np.integer]) -> NDArray[np.float64]:
-    """(categories,): the share of each; nan of no pairs."""
-    counts = np.bincount(categories, minlength=len(CATEGORIES))
-    return counts / counts.sum() if counts.sum() else np.full(len(CATEGORIES), np.nan)
+def shares(categories: NDArray[np.integer], counts: NDArray[np.integer] | None = None) -> NDArray[np.float64]:
+    """(categories,): the share of each; nan of no pairs. Args as of `kappa`."""
+    found = np.bincount(categories, counts, minlength=len(CATEGORIES))
+    return found / found.sum() if found.sum() else np.full(len(CATEGORIES), np.nan)
 
 
-def _without(votes: NDArray[np.bool_], rule: VotingRule) -> NDArray[np.float64]:
+def _without(
+    votes: NDArray[np.bool_], rule: VotingRule, counts: NDArray[np.integer] | None
+) -> NDArray[np.float64]:
     """(voters,): nan where the rule does not fit all voters or one fewer."""
     voters = votes.shape[1]
     found = np.full(voters, np.nan)
     try:
         whole = categorize(votes, rule)
         for voter in range(voters):
-            found[voter] = kappa(whole, categorize(np.delete(votes, voter, axis=1), rule))
+            rest = categorize(np.delete(votes, voter, axis=1), rule)
+            found[voter] = kappa(whole, rest, counts=counts)
     except ValueError:
         pass
     return found

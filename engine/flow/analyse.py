@@ -1,4 +1,4 @@
-"""What follows the streaming pass: cluster, sample, polysemy, on one Ray, each where it stopped."""
+"""What follows the streaming pass: the jobs over a run's vectors, on one Ray, each where it stopped."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ import pyarrow as pa
 
 from engine.analyses import is_made, note_made
 from engine.clustering.tables import Clustering
+from engine.difficulty.tables import Division
 from engine.errors import RecipeError
 from engine.export.mined import open_run
 from engine.flow.cluster import Reservation, cluster
 from engine.flow.clustering import cluster_images
+from engine.flow.difficulty import divide_run
+from engine.flow.evaluate import evaluate
 from engine.flow.pictures import draw_clusters, draw_curve, draw_map
 from engine.flow.polysemy import measure_polysemy
 from engine.flow.spread import call, each, results, slices
@@ -41,7 +44,7 @@ def analyse(
     verbose: bool = False,
     say: Callable[[str], None] = print,
 ) -> list[str]:
-    """Run the sections `cluster`, `sample` and `polysemy` of a recipe over a run's vectors.
+    """Run a recipe's sections `cluster`, `sample`, `polysemy`, `difficulty`, `evaluate` over a run's vectors.
 
     Returns:
         Lines that say where the results lie; none where the recipe has no such section.
@@ -59,7 +62,12 @@ def analyse(
     # They work one after the other: what the cluster must carry is the largest of them.
     reserved = [
         Reservation(name, getattr(job, "actors", 1), job.cpus, job.gpus)
-        for name, job in (("cluster", recipe.cluster), ("polysemy", recipe.polysemy))
+        for name, job in (
+            ("cluster", recipe.cluster),
+            ("polysemy", recipe.polysemy),
+            ("difficulty", recipe.difficulty),
+            ("evaluate", recipe.evaluate),
+        )
         if job is not None
     ]
     reserved = sorted(reserved, key=lambda each: (each.actors * each.gpus, each.actors * each.cpus))[-1:]
@@ -100,6 +108,12 @@ def analyse(
                 page = measured.directory / "clusters.html"
                 once(page, f"{told_by} {recipe.polysemy.show}", draw_clusters, mined, measured, place, plan)
                 lines.append(f"           {page.uri}: the most polysemous clusters")
+        if recipe.difficulty:
+            divide_run(recipe, run, start_ray, say)
+            lines.append(f"difficulty {Division.pages(run)[0].uri}, shares.png")
+        if recipe.evaluate:
+            found = evaluate(recipe, run, start_ray, say)
+            lines.append(f"evaluation {found.page.uri}, figures.parquet, figures.csv")
     return lines
 
 

@@ -2,6 +2,7 @@
 
 from engine.recipe.analysis import Cluster, Polysemy, Sample
 from engine.recipe.embedding import Embed
+from engine.recipe.evaluation import Calibration, Difficulty, Evaluate, Pairs, TestSet
 from engine.recipe.generators import Actors, Generator, OpenAI, Pool, Scripted, Vllm
 from engine.recipe.inputs import Images, Run
 from engine.recipe.reading import dump_recipe, load_recipe, parse_recipe
@@ -11,13 +12,17 @@ from engine.recipe.whole import Recipe
 __all__ = [
     "Actors",
     "Associate",
+    "Calibration",
     "Caption",
     "Cluster",
     "Describe",
+    "Difficulty",
     "Embed",
+    "Evaluate",
     "Generator",
     "Images",
     "OpenAI",
+    "Pairs",
     "Polysemy",
     "Pool",
     "Recipe",
@@ -26,6 +31,7 @@ __all__ = [
     "Sampling",
     "Scripted",
     "Stage",
+    "TestSet",
     "Vllm",
     "dump_recipe",
     "load_recipe",

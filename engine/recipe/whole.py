@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from engine.recipe.analysis import Cluster, Polysemy, Sample
 from engine.recipe.embedding import Embed
+from engine.recipe.evaluation import Difficulty, Evaluate, Pairs
 from engine.recipe.finetune import Finetune
 from engine.recipe.generators import Generator
 from engine.recipe.inputs import Images, Run
@@ -26,6 +27,8 @@ class Recipe(Section):
     cluster: Cluster | None = None
     sample: Sample | None = None
     polysemy: Polysemy | None = None
+    difficulty: Difficulty | None = None
+    evaluate: Evaluate | None = None
     finetune: Finetune | None = None
 
     @model_validator(mode="after")
@@ -47,14 +50,25 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _jobs_have_vectors(self) -> Recipe:
         known = self.embed.encoders if self.embed else ()
-        asked = {"cluster.encoder": self.cluster.encoder} if self.cluster else {}
+        asked = [("cluster.encoder", self.cluster.encoder)] if self.cluster else []
+        texts: list[tuple[str, str]] = []
         if self.polysemy:
-            asked["polysemy.image_encoder"] = self.polysemy.image_encoder
-            asked["polysemy.text_encoder"] = self.polysemy.text_encoder
-            for text in self.polysemy.texts:
-                if self.embed and text not in self.embed.texts:
-                    raise ValueError(f"polysemy.texts: {text} captions are not among embed.texts")
-        for setting, encoder in asked.items():
+            asked.append(("polysemy.image_encoder", self.polysemy.image_encoder))
+            asked.append(("polysemy.text_encoder", self.polysemy.text_encoder))
+            texts += [("polysemy.texts", text) for text in self.polysemy.texts]
+        if self.evaluate and (here := [each for each in self.evaluate.sets if each.run is None]):
+            asked += [("evaluate.models", model) for model in self.evaluate.models]
+            texts += [("evaluate.sets", each.source) for each in here]
+        if self.difficulty:
+            asked += [("difficulty.voters", voter) for voter in self.difficulty.voters]
+            divided = [Pairs(captions=captions) for captions in self.difficulty.captions]
+            texts += [("difficulty.captions", each.source) for each in divided]
+            if self.difficulty.calibration.run is None:
+                texts.append(("difficulty.calibration.captions", self.difficulty.calibration.source))
+        for setting, text in texts:
+            if self.embed and text not in self.embed.texts:
+                raise ValueError(f"{setting}: {text} captions are not among embed.texts")
+        for setting, encoder in asked:
             if encoder not in known:
                 listed = ", ".join(known) or "none"
                 raise ValueError(

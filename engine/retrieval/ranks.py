@@ -75,44 +75,43 @@ def ranks(
     """
     check_matches(matches, images, texts)
     own = matching_scores(similarity, matches, images, texts, block)
-    found = ahead(similarity, matches, own, slice(0, images), slice(0, texts), block)
-    return placed(matches, own, found)
+    standings = Standings(matches, own)
+    standings.count(similarity, slice(0, images), slice(0, texts), block)
+    return standings.ranks()
 
 
-def ahead(
-    similarity: Similarity,
-    matches: Matches,
-    own: Tensor,
-    images: slice,
-    texts: slice,
-    block: tuple[int, int] = BLOCK,
-) -> NDArray[np.int64]:
-    """(2, p): how many of some texts, and of some images, reach each pair's own similarity.
-
-    The pairs whose image (first row) or text (second row) is not among them are left at 0: what is
-    counted on pieces of the whole adds up.
+class Standings:
+    """What stands before each pair, counted on pieces of the whole, in any order, anywhere.
 
     Args:
-        similarity, matches, block: see `ranks`.
+        matches: p pairs.
         own: (p,), of `matching_scores`.
-        images, texts: the piece.
+
+    Attributes:
+        ahead: (2, p), int64: how many of the counted texts, and images, reach a pair's own similarity.
     """
-    found = np.zeros((2, len(own)), np.int64)
-    of_image, of_text = Sides(matches.images), Sides(matches.texts)
-    for rows, columns in _blocks(images, texts, block):
-        scores = _ask(similarity, rows, columns)
-        of_image.count(scores, own, rows, found[0])
-        of_text.count(scores.T, own, columns, found[1])
-    return found
 
+    def __init__(self, matches: Matches, own: Tensor) -> None:
+        self._matches, self._own = matches, own
+        self._of_image, self._of_text = Sides(matches.images), Sides(matches.texts)
+        self.ahead = np.zeros((2, len(own)), np.int64)
 
-def placed(matches: Matches, own: Tensor, found: NDArray[np.int64]) -> Ranks:
-    """The ranks out of what `ahead` counted on all images and texts."""
-    scores = own.double().cpu().numpy()
-    return Ranks(
-        found[0] - equal_later(matches.images, matches.texts, scores),
-        found[1] - equal_later(matches.texts, matches.images, scores),
-    )
+    def count(
+        self, similarity: Similarity, images: slice, texts: slice, block: tuple[int, int] = BLOCK
+    ) -> None:
+        """Add what these texts are to pairs of these images, and these images to pairs of these texts."""
+        for rows, columns in _blocks(images, texts, block):
+            scores = _ask(similarity, rows, columns)
+            self._of_image.count(scores, self._own, rows, self.ahead[0])
+            self._of_text.count(scores.T, self._own, columns, self.ahead[1])
+
+    def ranks(self) -> Ranks:
+        """Of all pairs, once every image has met every text."""
+        scores, matches = self._own.double().cpu().numpy(), self._matches
+        return Ranks(
+            self.ahead[0] - equal_later(matches.images, matches.texts, scores),
+            self.ahead[1] - equal_later(matches.texts, matches.images, scores),
+        )
 
 
 def matching_scores(

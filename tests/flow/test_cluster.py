@@ -20,7 +20,7 @@ with cluster(None, (), False):
 
 
 def test_without_an_address_it_joins_no_cluster_that_somebody_started() -> None:
-    """Ray by itself joins the one that was last started on the machine, and refuses to be given CPUs there."""
+    """Ray by itself joins the one last started on the machine, and refuses to be given CPUs there."""
     # The paths of Ray's sockets have to be short.
     with tempfile.TemporaryDirectory(dir="/tmp") as name:
         (Path(name) / "ray").mkdir()

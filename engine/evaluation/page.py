@@ -1,0 +1,99 @@
+"""The tables of an evaluation as Markdown, laid out as IMP's Tables 3 and 4 are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import pyarrow as pa
+
+from engine.retrieval.figures import ALL, WAYS
+
+_WAYS: Final = dict(zip(WAYS, ("image to text", "text to image"), strict=True))
+#: Figures that are places in a ranking; all others are shares, shown as percent.
+_RANKS: Final = ("meanR", "medR", "best meanR", "best medR")
+_READING: Final = (
+    "Percent, but for ranks, with the 95 % interval over draws of images in brackets. `meanR` and `medR` "
+    "go over all pairs, `best` ones over the best match of each question. `mAP@R` and `R-Precision` are "
+    "those of ECCV Caption; `mAP` is the full average precision, which IMP printed as mAP@R. Of equal "
+    "similarities the matches stand last."
+)
+
+_Rows = Mapping[tuple[str, ...], Mapping[str, Any]]
+
+
+def page(table: pa.Table) -> str:
+    """All figures of a table with schema FIGURES."""
+    rows = table.to_pylist()
+    found: _Rows = {tuple(row[name] for name in _KEY): row for row in rows}
+    parts = ["# Retrieval", _READING]
+    for name in dict.fromkeys(row["set"] for row in rows):
+        some = [row for row in rows if row["set"] == name]
+        models = list(dict.fromkeys(row["model"] for row in some))
+        parts += [f"## {name}", _gallery(some)]
+        for way in WAYS:
+            parts += [f"### {_WAYS[way]}", _overall(found, name, way, models, some)]
+        categories = [each for each in dict.fromkeys(row["category"] for row in some) if each != ALL]
+        for way in WAYS if categories else ():
+            parts += [f"### {_WAYS[way]}, by category", _by_category(found, name, way, models, categories)]
+    return "\n\n".join(parts) + "\n"
+
+
+_KEY: Final = ("set", "model", "way", "category", "reading", "figure")
+
+
+def _gallery(rows: Sequence[Mapping[str, Any]]) -> str:
+    """How many images and texts there are; a line for each model where they differ."""
+    told = {row["model"]: (row["images"], row["texts"], row["without"]) for row in rows}
+    lines = {
+        f"{images:,} images, {texts:,} texts" + (f"; {without:,} images without a vector" if without else "")
+        for images, texts, without in told.values()
+    }
+    return "; ".join(sorted(lines)) + "."
+
+
+def _overall(found: _Rows, name: str, way: str, models: Sequence[str], rows: Sequence[Any]) -> str:
+    figures = list(
+        dict.fromkeys(row["figure"] for row in rows if (row["way"], row["category"]) == (way, ALL))
+    )
+    lines = [
+        [model, *(_cell(found.get((name, model, way, ALL, "natural", each)), each) for each in figures)]
+        for model in models
+    ]
+    return "\n".join(_table(["model", *figures], lines))
+
+
+def _by_category(found: _Rows, name: str, way: str, models: Sequence[str], categories: Sequence[str]) -> str:
+    """R@5 and medR of each category, by the paper's denominators and the natural ones."""
+    head, lines = ["model", "denominators"], list[list[str]]()
+    head += [f"{figure}, {category}" for figure in ("R@5", "medR") for category in categories]
+    for model in models:
+        for reading in ("paper", "natural"):
+            cells = [
+                _cell(found.get((name, model, way, category, reading, figure)), figure)
+                for figure in ("R@5", "medR")
+                for category in categories
+            ]
+            lines.append([model, reading, *cells])
+    return "\n".join(_table(head, lines))
+
+
+def _cell(row: Mapping[str, Any] | None, figure: str) -> str:
+    if row is None or row["value"] is None:
+        return "-"
+    if figure in _RANKS:
+        return f"{row['value']:,.4g} [{_end(row['low'], 1)}, {_end(row['high'], 1)}]"
+    return f"{100 * row['value']:.1f} [{_end(row['low'], 100)}, {_end(row['high'], 100)}]"
+
+
+def _end(value: float | None, times: int) -> str:
+    if value is None:
+        return "-"
+    return f"{times * value:.1f}" if times > 1 else f"{value:,.4g}"
+
+
+def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(head)} |"
+    yield f"|{'---|' * len(head)}"
+    for line in lines:
+        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |"

@@ -1,0 +1,121 @@
+"""The pairs of a run that a model is measured on: its images, and some of their captions, as vectors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from engine.embeddings import VectorTables, vector_tables
+from engine.errors import StorageError
+from engine.export.mined import MinedRun, open_run
+from engine.recipe import Pairs, Recipe
+from engine.rundir import RunDirectory
+from engine.schema import CAPTION, LEVELS
+from engine.storage import StageTables, digest_settings
+
+
+@dataclass(frozen=True)
+class PartPairs:
+    """The pairs of one part.
+
+    Attributes:
+        images: (n, d), or (n, k, d): unit vectors of the images that have any.
+        texts: (m, d): unit vectors of the captions of these images that have any.
+        owners: (m,), int64, ascending: the image of each caption.
+        rows: (n,), int64: which sample of the part each image is.
+        numbers: (n,), uint64: the images' ids as numbers.
+        places: (m,), int64: which of its image's captions each is, from 0 on.
+        without: how many images of the part have no vector.
+    """
+
+    images: NDArray[Any]
+    texts: NDArray[Any]
+    owners: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    numbers: NDArray[np.uint64]
+    places: NDArray[np.int64]
+    without: int
+
+
+@dataclass(frozen=True)
+class PairTables:
+    """The tables that hold a set's pairs, seen by one model.
+
+    Attributes:
+        images: of the model.
+        captions: of the model.
+        mined: the captions themselves, where only some of the mined ones count.
+        level: of `LEVELS`; None for all that passed their checks.
+    """
+
+    images: VectorTables
+    captions: VectorTables
+    mined: StageTables | None = None
+    level: str | None = None
+
+    def state(self, plan: pa.Table) -> str:
+        """A digest of all that decides the pairs."""
+        tables = [table.state(plan) for table in (self.images, self.captions)]
+        return digest_settings({"tables": tables, "parts": plan["part"].to_pylist(), "level": self.level})
+
+    def read(self, part: str) -> PartPairs:
+        """The pairs of a part.
+
+        Raises:
+            StorageError: a table is not there, or is not what its fingerprint says.
+        """
+        images, captions = self.images.images(part), self.captions.captions(part)
+        owners = np.repeat(np.arange(len(images.good)), np.diff(captions.offsets))
+        kept = images.good[owners]
+        if self.mined is not None:
+            kept &= self._counts(part, owners, captions.places)
+        row = np.cumsum(images.good) - 1
+        return PartPairs(
+            images.vectors[images.good],
+            captions.vectors[kept],
+            row[owners[kept]].astype(np.int64),
+            np.flatnonzero(images.good),
+            images.numbers[images.good],
+            captions.places[kept],
+            int((~images.good).sum()),
+        )
+
+    def _counts(self, part: str, owners: NDArray[np.int64], places: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(m,): which mined captions passed their checks and are of the level."""
+        assert self.mined is not None
+        table = self.mined.read(part, CAPTION, columns=["creative_captions"])
+        if table is None:
+            raise StorageError(f"{self.mined.table(part).uri}: is not there; run the recipe to its end")
+        lists = table["creative_captions"].combine_chunks()
+        counts = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+        items = lists.flatten().take(pa.array((np.cumsum(counts) - counts)[owners] + places))
+        good = items.field("flag").is_null().to_numpy(zero_copy_only=False)
+        if self.level is None:
+            return np.asarray(good)
+        return np.asarray(good & (np.array(items.field("level").to_pylist(), object) == self.level))
+
+
+def pair_tables(recipe: Recipe, run: RunDirectory, model: str, chosen: Pairs, section: str) -> PairTables:
+    """The tables of a set's pairs, seen by a model.
+
+    Args:
+        recipe: of the set's run.
+        run: the set's.
+        model: an encoder of images and texts.
+        chosen: the set.
+        section: of the recipe that asks, for the message.
+
+    Raises:
+        RecipeError: the run's recipe does not make such vectors.
+    """
+    images = vector_tables(recipe, run, model, "images", section, several=True)
+    captions = vector_tables(recipe, run, model, chosen.source, section)
+    if chosen.source == "original":
+        return PairTables(images, captions)
+    mined: MinedRun = open_run(run, recipe)
+    level = chosen.captions if chosen.captions in LEVELS else None
+    return PairTables(images, captions, mined.tables("caption"), level)

@@ -1,0 +1,74 @@
+"""The evaluation job on Ray: each model on each set, what was measured before left as it is."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+
+from engine.difficulty.voting import CATEGORIES
+from engine.errors import RecipeError
+from engine.evaluation.asked import Asked, asked
+from engine.evaluation.page import page
+from engine.evaluation.tables import FIGURES, Evaluation, figure_rows, renamed
+from engine.flow.ranks import Ranked, rank_pairs
+from engine.flow.spread import call
+from engine.recipe import Evaluate, Recipe, TestSet
+from engine.retrieval.figures import figures
+from engine.retrieval.recall import Resamples
+from engine.rundir import RunDirectory
+
+
+def evaluate(
+    recipe: Recipe, run: RunDirectory, start_ray: Callable[[], None], say: Callable[[str], None]
+) -> Evaluation:
+    """Measure what is not measured yet, and write the tables of all; see `cluster_images`.
+
+    Raises:
+        RecipeError: vectors are missing, or a set has no pairs; what is measured is kept.
+        StorageError: a run directory fails.
+    """
+    settings = recipe.evaluate
+    assert settings is not None
+    place, tables = Evaluation.of(run), list[pa.Table]()
+    # All are looked at before the first is measured: a mistake in the last one costs no hours.
+    work = asked(recipe, run)
+    for each in work:
+        each.check_divided()
+    for each in work:
+        if not each.answer.exists():
+            start_ray()
+            say(f"evaluating {each.model} on {each.chosen.name}")
+            each.answer.write_table(_measured(each, settings, recipe.run.seed))
+        tables.append(renamed(each.answer.read_table(), each.model, each.chosen))
+    whole = pa.concat_tables(tables).cast(FIGURES)
+    place.figures.write_table(whole)
+    text = io.BytesIO()
+    pyarrow.csv.write_csv(whole, text)
+    place.csv.write_bytes(text.getvalue())
+    place.page.write_bytes(page(whole).encode())
+    return place
+
+
+def _measured(one: Asked, settings: Evaluate, seed: int) -> pa.Table:
+    ranked = rank_pairs(one.plan, one.pairs, one.division, settings.cpus, settings.gpus)
+    found: pa.Table = call(_figures, ranked, one.model, one.chosen, settings, seed)
+    return found
+
+
+def _figures(ranked: Any, model: str, chosen: TestSet, settings: Evaluate, seed: int) -> pa.Table:
+    found: Ranked = ranked
+    if not found.counted.texts:
+        raise RecipeError(
+            f"evaluate.sets, {chosen.name}: no caption ({chosen.captions}) of its {found.counted.images:,} "
+            "images has a vector; there is nothing to find"
+        )
+    categories = {}
+    if (found.categories >= 0).any():
+        categories = {name: found.categories == code for code, name in enumerate(CATEGORIES)}
+    resamples = Resamples(found.counted.images, settings.draws, seed)
+    made = figures(found.matches, found.ranks, resamples, categories, settings.at)
+    return figure_rows(made, found.counted, model, chosen)

@@ -1,0 +1,123 @@
+"""The sections `difficulty` and `evaluate`: who divides which pairs, and who is measured on which."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from engine.recipe.analysis import Reserving
+from engine.recipe.section import Section
+
+#: Captions that came with the images, all mined ones that passed their checks, or those of one level.
+Captions = Literal["original", "mined", "synonym", "broader", "context", "concept", "metaphor"]
+
+#: The seven of IMP (METHODS B11); of the last one's two sets of weights the paper does not say which.
+PAPER_VOTERS: Final = (
+    "open_clip:RN50-quickgelu/openai",
+    "open_clip:RN101-quickgelu/openai",
+    "open_clip:ViT-B-32-quickgelu/openai",
+    "open_clip:ViT-B-16-quickgelu/openai",
+    "open_clip:ViT-L-14-quickgelu/openai",
+    "open_clip:ViT-L-14-336-quickgelu/openai",
+    "open_clip:ViT-g-14/laion2b_s34b_b88k",
+)
+
+
+class Pairs(Section):
+    """Pairs of a run: its images, and some of their captions."""
+
+    run: str | None = None  # the directory of another run; by default this one
+    captions: Captions = "original"
+
+    @property
+    def source(self) -> Literal["original", "mined"]:
+        """Which of embed.texts holds the captions."""
+        return "original" if self.captions == "original" else "mined"
+
+
+class Calibration(Pairs):
+    """On which pairs each voter's threshold is chosen (METHODS B10)."""
+
+    pairs: int = Field(default=100_000, ge=2)  # images that are drawn, each with one of its captions
+    batch: int = Field(default=1024, ge=2)  # in which all other captions are no match
+    rule: Literal["f1", "break_even", "product", "youden"] = "f1"
+
+
+class Difficulty(Reserving):
+    """Easy, medium or hard, by how many models accept a caption for its image (METHODS B11)."""
+
+    voters: tuple[str, ...] = PAPER_VOTERS  # of embed.encoders; `paper` names these seven
+    captions: tuple[Captions, ...] = ("original",)  # each kind is divided by itself
+    calibration: Calibration = Calibration()
+    rule: Literal["unanimity", "quorum", "tie_breaker"] = "unanimity"
+    easy: int | None = Field(default=None, ge=1)  # quorum: accepting voters from which on a pair is easy
+    hard: int | None = Field(default=None, ge=0)  # quorum: accepting voters up to which a pair is hard
+    draw: int | None = Field(default=None, ge=1)  # voters of a repeat; by default all but one
+    repeats: int = Field(default=10, ge=2)  # divisions by drawn voters, which are compared
+
+    @field_validator("voters", mode="before")
+    @classmethod
+    def _the_papers(cls, given: Any) -> Any:
+        return PAPER_VOTERS if given == "paper" else given
+
+    @field_validator("voters", "captions")
+    @classmethod
+    def _each_is_named_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not names or len(set(names)) < len(names):
+            raise ValueError("name at least one, and each once")
+        return names
+
+    @model_validator(mode="after")
+    def _the_rule_fits(self) -> Difficulty:
+        voters, quorum = len(self.voters), (self.easy, self.hard)
+        if self.rule == "quorum":
+            if self.easy is None or self.hard is None or not self.hard < self.easy <= voters:
+                raise ValueError(
+                    f"rule: quorum needs `hard` below `easy`, and `easy` at most {voters}, as many as vote"
+                )
+        elif quorum != (None, None):
+            raise ValueError(f"easy and hard belong to rule: quorum, not to {self.rule}")
+        if self.rule == "tie_breaker" and (voters < 3 or voters % 2 == 0):
+            raise ValueError(f"rule: tie_breaker needs an odd number of voters, three or more, not {voters}")
+        if self.draw is not None and self.draw > voters:
+            raise ValueError(f"draw: {self.draw} of {voters} voters cannot be drawn")
+        return self
+
+
+class TestSet(Pairs):
+    """Pairs that models are measured on."""
+
+    __test__ = False  # pytest would take it for tests
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")  # of the set in tables and files
+
+
+class Evaluate(Reserving):
+    """Retrieval of each model on each set (METHODS B8)."""
+
+    models: tuple[str, ...]  # of the embed.encoders of each set's run
+    sets: tuple[TestSet, ...] = (TestSet(name="original"),)
+    at: tuple[int, ...] = (1, 5, 10, 20)  # the K of R@K
+    draws: int = Field(default=1000, ge=2)  # resamples of the images, for the intervals
+
+    @field_validator("models")
+    @classmethod
+    def _models_are_named_once(cls, models: tuple[str, ...]) -> tuple[str, ...]:
+        if not models or len(set(models)) < len(models):
+            raise ValueError("name at least one model, and each once")
+        return models
+
+    @field_validator("sets")
+    @classmethod
+    def _sets_are_told_apart(cls, sets: tuple[TestSet, ...]) -> tuple[TestSet, ...]:
+        if not sets or len({each.name for each in sets}) < len(sets):
+            raise ValueError("name at least one set, and give each a name of its own")
+        return sets
+
+    @field_validator("at")
+    @classmethod
+    def _places_grow(cls, at: tuple[int, ...]) -> tuple[int, ...]:
+        if not at or min(at) < 1 or list(at) != sorted(set(at)):
+            raise ValueError("name places from 1 up, each larger than the one before")
+        return at
