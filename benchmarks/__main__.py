@@ -20,6 +20,8 @@ NAMES = (
     "knn_speed",
     "cluster_speed",
     "embed_speed",
+    "rank_speed",
+    "calibration_speed",
     "train_speed",
     "train_scaling",
     "checkpoint_cost",

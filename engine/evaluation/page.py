@@ -33,6 +33,7 @@ def page(table: pa.Table) -> str:
         parts += [f"## {name}", _gallery(some)]
         for way in WAYS:
             parts += [f"### {_WAYS[way]}", _overall(found, name, way, models, some)]
+        parts += ["### Pairs", _auprc(found, name, models, some)]
         categories = [each for each in dict.fromkeys(row["category"] for row in some) if each != ALL]
         for way in WAYS if categories else ():
             parts += [f"### {_WAYS[way]}, by category", _by_category(found, name, way, models, categories)]
@@ -75,6 +76,22 @@ def _by_category(found: _Rows, name: str, way: str, models: Sequence[str], categ
                 for category in categories
             ]
             lines.append([model, reading, *cells])
+    return "\n".join(_table(head, lines))
+
+
+def _auprc(found: _Rows, name: str, models: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    """AUPRC of all pairs and of each category, with the base rate that guessing reaches."""
+    categories = list(dict.fromkeys(row["category"] for row in rows if row["figure"] == "AUPRC"))
+    if not categories:
+        return "There is no image with a caption of another one to compare with."
+    head, lines = ["model"], [[model] for model in models]
+    for category in categories:
+        head += [f"AUPRC, {category}", "base rate"]
+        for line in lines:
+            key = (name, line[0], "pairs", category, "natural")
+            base = found.get((*key, "base rate"))
+            area = _cell(found.get((*key, "AUPRC")), "AUPRC")
+            line += [area, f"{100 * base['value']:.1f}" if base else "-"]
     return "\n".join(_table(head, lines))
 
 

@@ -12,6 +12,7 @@ import pyarrow.csv
 from engine.difficulty.voting import CATEGORIES
 from engine.errors import RecipeError
 from engine.evaluation.asked import Asked, asked
+from engine.evaluation.negatives import auprc_figures
 from engine.evaluation.page import page
 from engine.evaluation.tables import FIGURES, Evaluation, figure_rows, renamed
 from engine.flow.ranks import Ranked, rank_pairs
@@ -54,7 +55,7 @@ def evaluate(
 
 
 def _measured(one: Asked, settings: Evaluate, seed: int) -> pa.Table:
-    ranked = rank_pairs(one.plan, one.pairs, one.division, settings.cpus, settings.gpus)
+    ranked = rank_pairs(one.plan, one.pairs, one.division, seed, settings.cpus, settings.gpus)
     found: pa.Table = call(_figures, ranked, one.model, one.chosen, settings, seed)
     return found
 
@@ -71,4 +72,5 @@ def _figures(ranked: Any, model: str, chosen: TestSet, settings: Evaluate, seed:
         categories = {name: found.categories == code for code, name in enumerate(CATEGORIES)}
     resamples = Resamples(found.counted.images, settings.draws, seed)
     made = figures(found.matches, found.ranks, resamples, categories, settings.at)
+    made += auprc_figures(found.own, found.matches.images, found.others, resamples, categories)
     return figure_rows(made, found.counted, model, chosen)

@@ -35,15 +35,16 @@ class Figure:
     """One figure of one model on one set.
 
     Attributes:
-        way: what asks for what.
+        way: what asks for what; `pairs` of figures that are of no ranking.
         category: of the pairs it goes by; `ALL` for all of them.
         reading: of its denominator; of `ALL` there is one.
-        name: `R@5`, `meanR`, `medR`, `best meanR`, `best medR`, `mAP@R`, `R-Precision` or `mAP`.
+        name: `R@5`, `meanR`, `medR`, `best meanR`, `best medR`, `mAP@R`, `R-Precision` or `mAP`; of
+            pairs `AUPRC` or `base rate`.
         interval: its value, and the 95 % interval of draws of images. All but ranks are 0 to 1.
         count: the questions, or for `meanR` and `medR` the pairs, that it is a mean or median of.
     """
 
-    way: Way
+    way: Way | Literal["pairs"]
     category: str
     reading: Reading
     name: str

@@ -12,10 +12,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from sklearn.metrics import average_precision_score
 
 from engine.difficulty.agreement import kappa
 from engine.difficulty.histogram import Histogram
 from engine.difficulty.threshold import choose_threshold
+from engine.evaluation.negatives import draw_others
 from engine.retrieval.figures import WAYS
 from engine.rundir import RunDirectory
 from jobs.show import status_lines
@@ -109,11 +111,15 @@ def test_figures_are_those_of_brute_force(whole: tuple[Path, Path, str], model: 
         assert found[WAYS[0], "all", "natural", f"R@{k}"]["value"] == pytest.approx(np.mean(hits))
     assert found[WAYS[0], "all", "natural", "meanR"]["value"] == pytest.approx(of_texts.mean())
     assert found[WAYS[1], "all", "natural", "medR"]["value"] == np.median(of_images)
-    told = categories(out)
+    other = scores[np.arange(len(images)), draw_others(owners, len(images), 0)]
+    told, own = categories(out), scores[owners, np.arange(len(owners))]
     for category in ("easy", "medium", "hard"):
         mine = np.array([told[cell]["category"] == category for cell in cells])
         assert mine.any()
         natural, paper = (found[WAYS[1], category, reading, "R@5"] for reading in ("natural", "paper"))
+        labels = np.repeat([True, False], [mine.sum(), len(other)])
+        area = average_precision_score(labels, np.concatenate([own[mine], other]))
+        assert found["pairs", category, "natural", "AUPRC"]["value"] == pytest.approx(area)
         assert natural["value"] == pytest.approx((of_images[mine] <= 5).mean())
         assert paper["value"] == pytest.approx((of_images[mine] <= 5).sum() / len(owners))
 

@@ -1,0 +1,75 @@
+"""Telling matching pairs from others: each image with a caption of another one, and AUPRC by category.
+
+METHODS B8. IMP's other pairs are 5,000 captions that people refused, one an image; they are not
+published. Here each image is paired with one caption of another image, drawn by the seed, so they are
+as many; all of them are the other pairs of every category. The base rate stands beside each figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.retrieval.auprc import Auprc, Pairs, auprc
+from engine.retrieval.figures import ALL, Figure
+from engine.retrieval.recall import Interval, Resamples
+
+#: What stands in the column `way` of figures over pairs.
+PAIRS: Final = "pairs"
+
+
+def draw_others(owners: NDArray[np.int64], images: int, seed: int) -> NDArray[np.int64]:
+    """(images,): a text of another image for each; -1 where there is none.
+
+    Args:
+        owners: (m,), ascending: the image of each text.
+        images: how many there are.
+        seed: of the draws.
+    """
+    starts = np.searchsorted(owners, np.arange(images))
+    own = np.searchsorted(owners, np.arange(images), side="right") - starts
+    others = len(owners) - own
+    drawn = np.random.default_rng(seed).integers(np.maximum(others, 1))
+    # An image's own texts lie together, and are passed over.
+    return np.where(others > 0, drawn + np.where(drawn >= starts, own, 0), -1).astype(np.int64)
+
+
+def auprc_figures(
+    own: NDArray[np.float64],
+    owners: NDArray[np.int64],
+    others: NDArray[np.float64],
+    resamples: Resamples,
+    categories: Mapping[str, NDArray[np.bool_]],
+) -> list[Figure]:
+    """`AUPRC` and its `base rate` of all pairs, and of each category that has any.
+
+    Args:
+        own: (m,), similarities of the matching pairs.
+        owners: (m,), their images.
+        others: (images,), of each image and its other text; nan where there is none.
+        resamples: of the images.
+        categories: (m,), which pairs are of each.
+    """
+    drawn = np.flatnonzero(np.isfinite(others))
+    found = list[Figure]()
+    for name, rows in {ALL: np.ones(len(own), np.bool_), **categories}.items():
+        if not rows.any() or not len(drawn):
+            continue
+        pairs = Pairs(
+            np.concatenate([own[rows], others[drawn]]),
+            np.repeat([True, False], [rows.sum(), len(drawn)]),
+            np.concatenate([owners[rows], drawn]),
+        )
+        found += _figures(name, auprc(pairs, resamples))
+    return found
+
+
+def _figures(category: str, made: Auprc) -> list[Figure]:
+    base = Interval(made.base_rate, np.nan, np.nan)
+    return [
+        Figure(PAIRS, category, "natural", "AUPRC", made.area, made.pairs),
+        Figure(PAIRS, category, "natural", "base rate", base, made.pairs + made.others),
+    ]
