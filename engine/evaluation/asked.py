@@ -39,6 +39,11 @@ class Asked:
     plan: pa.Table
     answer: Location
 
+    @property
+    def similarities(self) -> Location:
+        """The table of how similar its pairs are, schema SIMILARITIES; there when `answer` is."""
+        return Location(f"{self.answer.uri.removesuffix('.parquet')}-similarities.parquet")
+
     def check_divided(self) -> None:
         """Refuse a set whose pairs are to have categories and have none yet.
 

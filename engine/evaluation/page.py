@@ -34,6 +34,7 @@ def page(table: pa.Table) -> str:
         for way in WAYS:
             parts += [f"### {_WAYS[way]}", _overall(found, name, way, models, some)]
         parts += ["### Pairs", _auprc(found, name, models, some)]
+        parts.append(f"![Similarities](similarities-{name}.png) ![AUPRC by category](auprc-{name}.png)")
         categories = [each for each in dict.fromkeys(row["category"] for row in some) if each != ALL]
         for way in WAYS if categories else ():
             parts += [f"### {_WAYS[way]}, by category", _by_category(found, name, way, models, categories)]

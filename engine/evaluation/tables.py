@@ -89,6 +89,10 @@ class Evaluation:
         """The same as text."""
         return self.directory / "figures.csv"
 
+    def picture(self, kind: str, chosen: str) -> Location:
+        """A picture of one set: `similarities`, or `auprc`."""
+        return self.directory / f"{kind}-{chosen}.png"
+
     @property
     def page(self) -> Location:
         """The same as Markdown, laid out as the paper's tables."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +14,8 @@ from engine.errors import RecipeError
 from engine.evaluation.asked import Asked, asked
 from engine.evaluation.negatives import auprc_figures
 from engine.evaluation.page import page
+from engine.evaluation.pictures import auprc_picture, similarities_picture
+from engine.evaluation.similarities import similarity_rows
 from engine.evaluation.tables import FIGURES, Evaluation, figure_rows, renamed
 from engine.flow.ranks import Ranked, rank_pairs
 from engine.flow.spread import call
@@ -43,24 +45,37 @@ def evaluate(
         if not each.answer.exists():
             start_ray()
             say(f"evaluating {each.model} on {each.chosen.name}")
-            each.answer.write_table(_measured(each, settings, recipe.run.seed))
+            _measure(each, settings, recipe.run.seed)
         tables.append(renamed(each.answer.read_table(), each.model, each.chosen))
-    whole = pa.concat_tables(tables).cast(FIGURES)
+    _tell(place, pa.concat_tables(tables).cast(FIGURES), work)
+    return place
+
+
+def _tell(place: Evaluation, whole: pa.Table, work: Sequence[Asked]) -> None:
+    """Write the tables of all models and sets, the page and its pictures."""
     place.figures.write_table(whole)
     text = io.BytesIO()
     pyarrow.csv.write_csv(whole, text)
     place.csv.write_bytes(text.getvalue())
+    rows = whole.to_pylist()
+    for name in dict.fromkeys(each.chosen.name for each in work):
+        some = {each.model: each.similarities.read_table() for each in work if each.chosen.name == name}
+        place.picture("similarities", name).write_bytes(similarities_picture(name, some))
+        if drawn := auprc_picture(name, [row for row in rows if row["set"] == name]):
+            place.picture("auprc", name).write_bytes(drawn)
     place.page.write_bytes(page(whole).encode())
-    return place
 
 
-def _measured(one: Asked, settings: Evaluate, seed: int) -> pa.Table:
+def _measure(one: Asked, settings: Evaluate, seed: int) -> None:
     ranked = rank_pairs(one.plan, one.pairs, one.division, seed, settings.cpus, settings.gpus)
-    found: pa.Table = call(_figures, ranked, one.model, one.chosen, settings, seed)
-    return found
+    found, similarities = call(_figures, ranked, one.model, one.chosen, settings, seed)
+    one.similarities.write_table(similarities)
+    one.answer.write_table(found)  # the last: it says that both are there
 
 
-def _figures(ranked: Any, model: str, chosen: TestSet, settings: Evaluate, seed: int) -> pa.Table:
+def _figures(
+    ranked: Any, model: str, chosen: TestSet, settings: Evaluate, seed: int
+) -> tuple[pa.Table, pa.Table]:
     found: Ranked = ranked
     if not found.counted.texts:
         raise RecipeError(
@@ -73,4 +88,5 @@ def _figures(ranked: Any, model: str, chosen: TestSet, settings: Evaluate, seed:
     resamples = Resamples(found.counted.images, settings.draws, seed)
     made = figures(found.matches, found.ranks, resamples, categories, settings.at)
     made += auprc_figures(found.own, found.matches.images, found.others, resamples, categories)
-    return figure_rows(made, found.counted, model, chosen)
+    similarities = similarity_rows(found.own, found.others, categories)
+    return figure_rows(made, found.counted, model, chosen), similarities
