@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from engine.evaluation.reference import published_rows
 from engine.retrieval.figures import ALL, WAYS
 
 _WAYS: Final = dict(zip(WAYS, ("image to text", "text to image"), strict=True))
@@ -22,26 +23,42 @@ _READING: Final = (
 _Rows = Mapping[tuple[str, ...], Mapping[str, Any]]
 
 
-def page(table: pa.Table) -> str:
-    """All figures of a table with schema FIGURES."""
+def page(table: pa.Table, references: Mapping[str, str]) -> str:
+    """All figures of a table with schema FIGURES, and published ones beside them.
+
+    Args:
+        table: the figures.
+        references: of the sets that have any, which paper's figures they are shown beside.
+    """
     rows = table.to_pylist()
-    found: _Rows = {tuple(row[name] for name in _KEY): row for row in rows}
+    found = {tuple(row[name] for name in _KEY): row for row in rows}
     parts = ["# Retrieval", _READING]
     for name in dict.fromkeys(row["set"] for row in rows):
         some = [row for row in rows if row["set"] == name]
         models = list(dict.fromkeys(row["model"] for row in some))
+        printed = published_rows(references[name], name) if name in references else []
+        found |= {tuple(row[key] for key in _KEY): row for row in printed}
         parts += [f"## {name}", _gallery(some)]
         for way in WAYS:
-            parts += [f"### {_WAYS[way]}", _overall(found, name, way, models, some)]
-        parts += ["### Pairs", _auprc(found, name, models, some)]
+            theirs = _models(printed, way, of_category=False)
+            parts += [f"### {_WAYS[way]}", _overall(found, name, way, [*models, *theirs], some)]
+        theirs = list(dict.fromkeys(row["model"] for row in printed if row["figure"] == "AUPRC"))
+        parts += ["### Pairs", _auprc(found, name, [*models, *theirs], some)]
         parts.append(f"![Similarities](similarities-{name}.png) ![AUPRC by category](auprc-{name}.png)")
         categories = [each for each in dict.fromkeys(row["category"] for row in some) if each != ALL]
         for way in WAYS if categories else ():
-            parts += [f"### {_WAYS[way]}, by category", _by_category(found, name, way, models, categories)]
+            both = [*models, *_models(printed, way, of_category=True)]
+            parts += [f"### {_WAYS[way]}, by category", _by_category(found, name, way, both, categories)]
     return "\n\n".join(parts) + "\n"
 
 
 _KEY: Final = ("set", "model", "way", "category", "reading", "figure")
+
+
+def _models(rows: Sequence[Mapping[str, Any]], way: str, of_category: bool) -> list[str]:
+    """The models that have figures of a way, overall or by category."""
+    there = (row["model"] for row in rows if row["way"] == way and (row["category"] != ALL) == of_category)
+    return list(dict.fromkeys(there))
 
 
 def _gallery(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -76,7 +93,9 @@ def _by_category(found: _Rows, name: str, way: str, models: Sequence[str], categ
                 for figure in ("R@5", "medR")
                 for category in categories
             ]
-            lines.append([model, reading, *cells])
+            # Of published figures there is one reading.
+            if set(cells) != {"-"}:
+                lines.append([model, reading, *cells])
     return "\n".join(_table(head, lines))
 
 
@@ -99,6 +118,8 @@ def _auprc(found: _Rows, name: str, models: Sequence[str], rows: Sequence[Mappin
 def _cell(row: Mapping[str, Any] | None, figure: str) -> str:
     if row is None or row["value"] is None:
         return "-"
+    if row["low"] is None and row["high"] is None:
+        return f"{row['value']:,.4g}" if figure in _RANKS else f"{100 * row['value']:.1f}"
     if figure in _RANKS:
         return f"{row['value']:,.4g} [{_end(row['low'], 1)}, {_end(row['high'], 1)}]"
     return f"{100 * row['value']:.1f} [{_end(row['low'], 100)}, {_end(row['high'], 100)}]"

@@ -63,7 +63,8 @@ def _tell(place: Evaluation, whole: pa.Table, work: Sequence[Asked]) -> None:
         place.picture("similarities", name).write_bytes(similarities_picture(name, some))
         if drawn := auprc_picture(name, [row for row in rows if row["set"] == name]):
             place.picture("auprc", name).write_bytes(drawn)
-    place.page.write_bytes(page(whole).encode())
+    references = {each.chosen.name: each.chosen.reference for each in work if each.chosen.reference}
+    place.page.write_bytes(page(whole, references).encode())
 
 
 def _measure(one: Asked, settings: Evaluate, seed: int) -> None:

@@ -18,6 +18,8 @@ from engine.maps.picture import encode_png
 from engine.maps.points import one_line
 
 _SIZE, _DPI = (10.0, 6.0), 160
+#: Letters of the legend that fit side by side.
+_LINE = 125
 #: Of a set's place, how much its models take.
 _SPREAD = 0.72
 #: Of marks: greys and dashes that no model has.
@@ -118,9 +120,15 @@ def _legend(figure: Figure, models: Sequence[str], colours: Sequence[str], marks
         lines,
         ["model"] * len(names),
         loc="outside lower center",
-        ncols=min(8, max(len(names), 1)),
+        ncols=_columns(names),
         frameon=False,
     )
     for text, name in zip(legend.get_texts(), names, strict=True):
         text.set_parse_math(False)
         text.set_text(one_line(name, 40))
+
+
+def _columns(names: Sequence[str]) -> int:
+    """As many as fit beside each other."""
+    longest = max((len(one_line(name, 40)) for name in names), default=0)
+    return max(1, min(8, len(names), _LINE // (longest + 6)))

@@ -91,6 +91,7 @@ class TestSet(Pairs):
     __test__ = False  # pytest would take it for tests
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")  # of the set in tables and files
+    reference: Literal["imp"] | None = None  # published figures to show beside
 
 
 class Evaluate(Reserving):
