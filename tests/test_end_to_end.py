@@ -57,7 +57,7 @@ def test_scenes_to_captions_with_the_engine_killed_on_the_way(
 ) -> None:
     out = tmp_path / "out"
     # What is measured on the vectors is killed in tests of its own.
-    process = runs.start(RECIPE, out, *settings(scenes, "cluster", "sample", "polysemy"))
+    process = runs.start(RECIPE, out, *settings(scenes, "cluster", "sample", "polysemy", "evaluate"))
     victims: list[psutil.Process] = []
 
     def engine_at_work() -> bool:
@@ -102,6 +102,17 @@ def test_the_run_ends_with_its_map_and_curves(undisturbed: Path) -> None:
     # What the embedded CLIP was not taught lies farther from the image than what it was.
     near, far = (next(row for row in rows if row["captions"] == kind) for kind in ("original", "mined"))
     assert near["caption_distance"] < far["caption_distance"]
+
+
+def test_the_run_ends_with_retrieval_by_abstraction(undisturbed: Path) -> None:
+    rows = pq.read_table(undisturbed / "evaluation" / "figures.parquet").to_pylist()
+    found = {
+        row["set"]: row["value"] for row in rows if (row["way"], row["figure"]) == ("text_to_image", "R@5")
+    }
+    # The embedded CLIP was taught literal captions, and what they evoke it was not.
+    assert found["literal"] > 0.9 > found["synonym"] > found["metaphor"]
+    told = (undisturbed / "evaluation" / "tables.md").read_text()
+    assert all(f"## {name}" in told for name in ("literal", "synonym", "metaphor"))
 
 
 def test_the_run_is_shown(undisturbed: Path) -> None:

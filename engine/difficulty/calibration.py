@@ -14,6 +14,7 @@ from engine.clustering.drawing import drawn, lots
 from engine.difficulty.histogram import Histogram
 from engine.evaluation.pairs import PartPairs
 
+
 @dataclass(frozen=True)
 class Drawn:
     """Images of a calibration set, each with one of its captions.

@@ -1,8 +1,10 @@
-"""Telling matching pairs from others: each image with a caption of another one, and AUPRC by category.
+"""Figures over pairs, by category: CLIPScore, and AUPRC against each image with a caption of another one.
 
-METHODS B8. IMP's other pairs are 5,000 captions that people refused, one an image; they are not
-published. Here each image is paired with one caption of another image, drawn by the seed, so they are
-as many; all of them are the other pairs of every category. The base rate stands beside each figure.
+METHODS B8 and B9. CLIPScore is the mean cosine of the matching pairs, as IMP's Table 11 prints it:
+without the factor 2.5 of Hessel et al. 2021. The other pairs of IMP's AUPRC are 5,000 captions that
+people refused, one an image; they are not published. Here each image is paired with one caption of
+another image, drawn by the seed, so they are as many; all of them are the other pairs of every
+category. The base rate stands beside each figure.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 
 from engine.retrieval.auprc import Auprc, Pairs, auprc
 from engine.retrieval.figures import ALL, Figure
-from engine.retrieval.recall import Interval, Resamples
+from engine.retrieval.recall import Interval, Resamples, mean_interval
 
 #: What stands in the column `way` of figures over pairs.
 PAIRS: Final = "pairs"
@@ -37,14 +39,14 @@ def draw_others(owners: NDArray[np.int64], images: int, seed: int) -> NDArray[np
     return np.where(others > 0, drawn + np.where(drawn >= starts, own, 0), -1).astype(np.int64)
 
 
-def auprc_figures(
+def pair_figures(
     own: NDArray[np.float64],
     owners: NDArray[np.int64],
     others: NDArray[np.float64],
     resamples: Resamples,
     categories: Mapping[str, NDArray[np.bool_]],
 ) -> list[Figure]:
-    """`AUPRC` and its `base rate` of all pairs, and of each category that has any.
+    """`CLIPScore`, `AUPRC` and its `base rate` of all pairs, and of each category that has any.
 
     Args:
         own: (m,), similarities of the matching pairs.
@@ -56,7 +58,11 @@ def auprc_figures(
     drawn = np.flatnonzero(np.isfinite(others))
     found = list[Figure]()
     for name, rows in {ALL: np.ones(len(own), np.bool_), **categories}.items():
-        if not rows.any() or not len(drawn):
+        if not rows.any():
+            continue
+        score = mean_interval(own[rows], owners[rows], resamples)
+        found.append(Figure(PAIRS, name, "natural", "CLIPScore", score, int(rows.sum())))
+        if not len(drawn):
             continue
         pairs = Pairs(
             np.concatenate([own[rows], others[drawn]]),

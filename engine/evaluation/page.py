@@ -11,13 +11,14 @@ from engine.evaluation.reference import published_rows
 from engine.retrieval.figures import ALL, WAYS
 
 _WAYS: Final = dict(zip(WAYS, ("image to text", "text to image"), strict=True))
-#: Figures that are places in a ranking; all others are shares, shown as percent.
-_RANKS: Final = ("meanR", "medR", "best meanR", "best medR")
+#: Figures that are no shares, and so not shown as percent: places in a ranking, and a cosine.
+_PLAIN: Final = ("meanR", "medR", "best meanR", "best medR", "CLIPScore")
 _READING: Final = (
-    "Percent, but for ranks, with the 95 % interval over draws of images in brackets. `meanR` and `medR` "
-    "go over all pairs, `best` ones over the best match of each question. `mAP@R` and `R-Precision` are "
-    "those of ECCV Caption; `mAP` is the full average precision, which IMP printed as mAP@R. Of equal "
-    "similarities the matches stand last."
+    "Percent, but for ranks and CLIPScore, with the 95 % interval over draws of images in brackets. "
+    "`meanR` and `medR` go over all pairs, `best` ones over the best match of each question. `mAP@R` and "
+    "`R-Precision` are those of ECCV Caption; `mAP` is the full average precision, which IMP printed as "
+    "mAP@R. Of equal similarities the matches stand last. CLIPScore is the mean cosine of the pairs; "
+    "AUPRC tells them from each image with a caption of another one, and guessing reaches the base rate."
 )
 
 _Rows = Mapping[tuple[str, ...], Mapping[str, Any]]
@@ -42,8 +43,8 @@ def page(table: pa.Table, references: Mapping[str, str]) -> str:
         for way in WAYS:
             theirs = _models(printed, way, of_category=False)
             parts += [f"### {_WAYS[way]}", _overall(found, name, way, [*models, *theirs], some)]
-        theirs = list(dict.fromkeys(row["model"] for row in printed if row["figure"] == "AUPRC"))
-        parts += ["### Pairs", _auprc(found, name, [*models, *theirs], some)]
+        theirs = list(dict.fromkeys(row["model"] for row in printed if row["way"] == "pairs"))
+        parts += ["### Pairs", _pairs(found, name, [*models, *theirs], some)]
         parts.append(f"![Similarities](similarities-{name}.png) ![AUPRC by category](auprc-{name}.png)")
         categories = [each for each in dict.fromkeys(row["category"] for row in some) if each != ALL]
         for way in WAYS if categories else ():
@@ -99,19 +100,19 @@ def _by_category(found: _Rows, name: str, way: str, models: Sequence[str], categ
     return "\n".join(_table(head, lines))
 
 
-def _auprc(found: _Rows, name: str, models: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
-    """AUPRC of all pairs and of each category, with the base rate that guessing reaches."""
-    categories = list(dict.fromkeys(row["category"] for row in rows if row["figure"] == "AUPRC"))
-    if not categories:
-        return "There is no image with a caption of another one to compare with."
+def _pairs(found: _Rows, name: str, models: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
+    """CLIPScore and AUPRC of all pairs and of each category, with the base rate that guessing reaches."""
+    categories = list(dict.fromkeys(row["category"] for row in rows if row["way"] == "pairs"))
     head, lines = ["model"], [[model] for model in models]
-    for category in categories:
-        head += [f"AUPRC, {category}", "base rate"]
-        for line in lines:
-            key = (name, line[0], "pairs", category, "natural")
-            base = found.get((*key, "base rate"))
-            area = _cell(found.get((*key, "AUPRC")), "AUPRC")
-            line += [area, f"{100 * base['value']:.1f}" if base else "-"]
+    for figure in ("CLIPScore", "AUPRC"):
+        for category in categories:
+            head += [f"{figure}, {category}", *(["base rate"] if figure == "AUPRC" else [])]
+            for line in lines:
+                key = (name, line[0], "pairs", category, "natural")
+                line.append(_cell(found.get((*key, figure)), figure))
+                if figure == "AUPRC":
+                    base = found.get((*key, "base rate"))
+                    line.append(f"{100 * base['value']:.1f}" if base else "-")
     return "\n".join(_table(head, lines))
 
 
@@ -119,8 +120,8 @@ def _cell(row: Mapping[str, Any] | None, figure: str) -> str:
     if row is None or row["value"] is None:
         return "-"
     if row["low"] is None and row["high"] is None:
-        return f"{row['value']:,.4g}" if figure in _RANKS else f"{100 * row['value']:.1f}"
-    if figure in _RANKS:
+        return f"{row['value']:,.4g}" if figure in _PLAIN else f"{100 * row['value']:.1f}"
+    if figure in _PLAIN:
         return f"{row['value']:,.4g} [{_end(row['low'], 1)}, {_end(row['high'], 1)}]"
     return f"{100 * row['value']:.1f} [{_end(row['low'], 100)}, {_end(row['high'], 100)}]"
 

@@ -38,7 +38,7 @@ def auprc_picture(name: str, rows: Sequence[Mapping[str, Any]]) -> bytes | None:
         name: of the set.
         rows: of schema FIGURES, of this set.
     """
-    some = [row for row in rows if row["way"] == PAIRS]
+    some = [row for row in rows if row["way"] == PAIRS and row["figure"] != "CLIPScore"]
     categories = list(dict.fromkeys(row["category"] for row in some))
     if not categories:
         return None

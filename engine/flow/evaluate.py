@@ -12,7 +12,7 @@ import pyarrow.csv
 from engine.difficulty.voting import CATEGORIES
 from engine.errors import RecipeError
 from engine.evaluation.asked import Asked, asked
-from engine.evaluation.negatives import auprc_figures
+from engine.evaluation.negatives import pair_figures
 from engine.evaluation.page import page
 from engine.evaluation.pictures import auprc_picture, similarities_picture
 from engine.evaluation.similarities import similarity_rows
@@ -88,6 +88,6 @@ def _figures(
         categories = {name: found.categories == code for code, name in enumerate(CATEGORIES)}
     resamples = Resamples(found.counted.images, settings.draws, seed)
     made = figures(found.matches, found.ranks, resamples, categories, settings.at)
-    made += auprc_figures(found.own, found.matches.images, found.others, resamples, categories)
+    made += pair_figures(found.own, found.matches.images, found.others, resamples, categories)
     similarities = similarity_rows(found.own, found.others, categories)
     return figure_rows(made, found.counted, model, chosen), similarities

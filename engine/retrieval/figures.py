@@ -39,7 +39,7 @@ class Figure:
         category: of the pairs it goes by; `ALL` for all of them.
         reading: of its denominator; of `ALL` there is one.
         name: `R@5`, `meanR`, `medR`, `best meanR`, `best medR`, `mAP@R`, `R-Precision` or `mAP`; of
-            pairs `AUPRC` or `base rate`.
+            pairs `AUPRC`, `base rate` or `CLIPScore`, a cosine.
         interval: its value, and the 95 % interval of draws of images. All but ranks are 0 to 1.
         count: the questions, or for `meanR` and `medR` the pairs, that it is a mean or median of.
     """

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from engine.evaluation.negatives import auprc_figures, draw_others
+from engine.evaluation.negatives import draw_others, pair_figures
 from engine.retrieval.recall import Resamples
 
 
@@ -42,7 +42,7 @@ def test_areas_are_scikit_learns() -> None:
     own, others = rng.normal(1, 1, 60), rng.normal(0, 1, 20)
     others[4] = np.nan
     easy = own > 1
-    found = auprc_figures(own, owners, others, Resamples(20, draws=30), {"easy": easy, "hard": ~easy})
+    found = pair_figures(own, owners, others, Resamples(20, draws=30), {"easy": easy, "hard": ~easy})
     of = {(each.category, each.name): each for each in found}
     for name, rows in (("all", easy | True), ("easy", easy), ("hard", ~easy)):
         labels = np.repeat([True, False], [rows.sum(), 19])
@@ -51,12 +51,14 @@ def test_areas_are_scikit_learns() -> None:
         assert area.interval.value == pytest.approx(average_precision_score(labels, scores))
         assert area.interval.low < area.interval.value < area.interval.high
         assert base.interval.value == pytest.approx(labels.mean())
+        assert of[name, "CLIPScore"].interval.value == pytest.approx(own[rows].mean())
         assert (area.count, base.count) == (rows.sum(), len(labels))
 
 
 def test_a_category_without_pairs_and_a_set_without_others() -> None:
     own, owners = np.array([0.5, 0.6]), np.array([0, 1])
     nobody = {"hard": np.zeros(2, np.bool_)}
-    found = auprc_figures(own, owners, np.array([0.1, 0.2]), Resamples(2, draws=2), nobody)
+    found = pair_figures(own, owners, np.array([0.1, 0.2]), Resamples(2, draws=2), nobody)
     assert {each.category for each in found} == {"all"}
-    assert auprc_figures(own, owners, np.full(2, np.nan), Resamples(2, draws=2), {}) == []
+    (alone,) = pair_figures(own, owners, np.full(2, np.nan), Resamples(2, draws=2), {})
+    assert alone.name == "CLIPScore" and alone.interval.value == pytest.approx(0.55)

@@ -33,6 +33,7 @@ ROWS = [
     figure(WAYS[0], "all", "natural", "R@1", 0.25, 0.2, 0.3),
     figure(WAYS[0], "all", "natural", "medR", 12.5, 10, 14),
     figure(WAYS[1], "all", "natural", "R@1", None),
+    figure("pairs", "all", "natural", "CLIPScore", 0.2876, 0.28, 0.3),
     figure("pairs", "all", "natural", "AUPRC", 0.9, 0.8, 0.95),
     figure("pairs", "all", "natural", "base rate", 0.5),
     figure(WAYS[1], "hard", "paper", "R@5", 0.125, 0.1, 0.15),
@@ -45,7 +46,7 @@ def test_figures_stand_in_their_tables() -> None:
     assert "## a" in told and "1,000 images, 5,000 texts; 2 images without a vector." in told
     assert "| model | R@1 | medR |\n|---|---|---|\n| mine | 25.0 [20.0, 30.0] | 12.5 [10, 14] |" in told
     assert "| mine | - |" in told, "a figure without a value"
-    assert "| mine | 90.0 [80.0, 95.0] | 50.0 |" in told
+    assert "| mine | 0.2876 [0.28, 0.3] | 90.0 [80.0, 95.0] | 50.0 |" in told
     assert "| mine | paper | 12.5 [10.0, 15.0] | - |" in told
     assert "| mine | natural | - | 1,234 [1,000, 2,000] |" in told
 
@@ -55,6 +56,7 @@ def test_published_figures_stand_beside_them() -> None:
     assert "| CLIP ViT-L/14 (IMP, Table 3) | 15.8 | 531 |" in told
     assert "| CLIP ViT-L/14 (IMP, Table 4) | paper | 0.1 | 1,129 |" in told
     assert "CLIP ViT-L/14 (IMP, Table 4) | natural" not in told
+    assert "| CLIP ViT-B/32 (IMP, Table 11) | 0.25 | - | - |" in told
     assert "EVA02 (IMP" not in page(table(*ROWS), {})
 
 
