@@ -56,7 +56,10 @@ def test_a_dumped_recipe_loads_as_the_same(tmp_path: Path) -> None:
         ("run.part_rows=0", "run.part_rows: Input should be greater than or equal to 1"),
         ("generators.vlm.backend=vlm", "generators.vlm"),
         ("generators.vlm.actors={min: 3, max: 2}", "max (2) is below min (3)"),
-        ("images.annotations=a.json", "`annotations` is needed by source coco, and by no other"),
+        (
+            "images.annotations=a.json",
+            "`annotations` is needed by sources coco, karpathy and poems, and by no other",
+        ),
         ("nonsense", "write it as section.key=value"),
         ("run.seed.x=1", "--set run.seed.x=1"),
         ("run.max_failed_share=.nan", "run.max_failed_share: Input should be a finite number"),
@@ -205,4 +208,46 @@ def test_what_can_be_measured(changes: tuple[str, ...]) -> None:
 def test_what_cannot_be_measured(changes: tuple[str, ...], message: str) -> None:
     with pytest.raises(RecipeError) as refused:
         parse_recipe(MEASURED, changes)
+    assert message in str(refused.value)
+
+
+DIVIDED = """
+images: {source: folder, uri: /data}
+embed: {encoders: [paper, "hf:a/looks"], texts: [original]}
+difficulty: {}
+evaluate: {models: [paper, "hf:a/looks"]}
+"""
+
+
+def test_the_papers_models_by_one_word() -> None:
+    recipe = parse_recipe(DIVIDED, [])
+    assert recipe.embed and recipe.difficulty and recipe.evaluate
+    assert len(recipe.difficulty.voters) == 7 and all(
+        "quickgelu/openai" in v for v in recipe.difficulty.voters[:6]
+    )
+    assert recipe.embed.encoders == (*recipe.difficulty.voters, "hf:a/looks") == recipe.evaluate.models
+    assert parse_recipe(DIVIDED, ["difficulty.voters=paper"]).difficulty == recipe.difficulty
+    # What is kept beside a run names them one by one.
+    assert parse_recipe(dump_recipe(recipe), []) == recipe
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("difficulty.voters=[]", "difficulty.voters: name at least one"),
+        ("difficulty.voters=[paper, paper]", "difficulty.voters: name at least one, and each once"),
+        ("difficulty.voters=7", "difficulty.voters: "),
+        ("difficulty.voters=['hf:b/other']", "difficulty.voters: 'hf:b/other' is not one of embed.encoders"),
+        ("difficulty.captions=[metaphor]", "difficulty.captions: mined captions are not among embed.texts"),
+        ("difficulty.calibration.captions=mined", "difficulty.calibration.captions: mined captions are not"),
+        ("difficulty.calibration.batch=1", "difficulty.calibration.batch"),
+        ("evaluate.sets=[]", "evaluate.sets: name at least one set"),
+        ("evaluate.sets=[{name: a/b}]", "evaluate.sets"),
+        ("evaluate.sets=[{name: a, captions: haiku}]", "evaluate.sets"),
+        ("evaluate.models=[]", "evaluate.models: name at least one model"),
+    ],
+)
+def test_divisions_and_evaluations_that_cannot_be_made(change: str, message: str) -> None:
+    with pytest.raises(RecipeError) as refused:
+        parse_recipe(DIVIDED, [change])
     assert message in str(refused.value)

@@ -6,6 +6,9 @@ import json
 import math
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 
 def parse_extra(text: str) -> dict[str, Any]:
     """The fields of a JSON text; what is no object, or not valid, is kept under `json`."""
@@ -47,3 +50,14 @@ def captions_of(value: Any) -> list[str]:
     """A caption or a list of captions without surrounding space; empty ones are none."""
     items = value if isinstance(value, list | tuple) else [value]
     return [item.strip() for item in items if isinstance(item, str) and item.strip()]
+
+
+def first_captions(table: pa.Table, most: int) -> tuple[pa.Table, bool]:
+    """The table with at most so many captions of each image, the first ones; and whether any were cut."""
+    captions = table["captions"]
+    longest = pc.max(pc.list_value_length(captions)).as_py() or 0
+    if longest <= most:
+        return table, False
+    index = table.schema.get_field_index("captions")
+    kept = pc.list_slice(captions, 0, most)
+    return table.set_column(index, table.schema.field(index), kept), True

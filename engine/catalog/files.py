@@ -1,4 +1,4 @@
-"""Shards that are lists of image files: digests and sidecars, for folders and COCO sets."""
+"""Shards that are lists of image files: digests and sidecars, for folders and annotated sets."""
 
 from __future__ import annotations
 

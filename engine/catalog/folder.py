@@ -7,7 +7,7 @@ from itertools import groupby
 
 import pyarrow as pa
 
-from engine.catalog.extra import interpret
+from engine.catalog.extra import captions_of, interpret
 from engine.catalog.files import chunked, digest_files, is_image, read_contents, without_ending
 from engine.catalog.listing import FoundFile, find_files
 from engine.catalog.naming import space_of
@@ -26,7 +26,8 @@ def discover_folder(uri: str, images: Images) -> list[Shard]:
     A shard never spans two top-level directories, so files that are added to one leave the
     shards of the others alone.
     """
-    found = find_files(uri, lambda name: is_image(name) or name.lower().endswith(_SIDECARS))
+    sidecars = () if images.caption_from == "folder_name" else _SIDECARS
+    found = find_files(uri, lambda name: is_image(name) or name.lower().endswith(sidecars))
     settings = scan_settings(images)
     shards = []
     for top, files in groupby(image_files(found), key=lambda file: _top(file.path)):
@@ -58,8 +59,8 @@ def image_files(found: Iterable[FoundFile]) -> Iterator[ImageFile]:
         yield ImageFile(file.path, file.info.size, max(times), tuple(f.path for f in beside))
 
 
-def scan_folder(shard: Shard, content: bool) -> tuple[pa.Table, str, tuple[str, ...]]:
-    """Read a shard's files: keys are paths without ending, captions come from sidecars.
+def scan_folder(shard: Shard, images: Images) -> tuple[pa.Table, str, tuple[str, ...]]:
+    """Read a shard's files: keys are paths without ending, captions come from sidecars or directories.
 
     Returns:
         The catalog table, the shard's digest, and warnings.
@@ -68,13 +69,16 @@ def scan_folder(shard: Shard, content: bool) -> tuple[pa.Table, str, tuple[str, 
         StorageError: the store fails; a single file that does becomes an error row.
     """
     rows = CatalogRows(space_of(shard))
-    contents = list(read_contents(shard, content))
+    contents = list(read_contents(shard, images.digest == "content"))
     texts = []
     for found in contents:
         path = found.file.path
         beside = _read_sidecars(shard.uri, found.file, rows)
         texts += [text for pair in sorted(beside.items()) for text in pair]
         captions, extra = interpret(beside)
+        if images.caption_from == "folder_name":
+            captions = captions_of(path.rpartition("/")[0].rpartition("/")[2])
+            texts += captions
         place = None if found.error else (0, found.file.size)
         key, uri = without_ending(path), f"{shard.uri}/{path}"
         rows.add(key, uri, place, captions, extra, found.error, identity=path)

@@ -32,7 +32,7 @@ class ImageFile:
         size: bytes as listed; -1 for a file that is not there.
         mtime_ns: modification time as listed, in nanoseconds since 1970.
         sidecars: paths of the .txt and .json files with the same stem.
-        record: for COCO, the position of the image among the annotation's images.
+        record: where a JSON annotates the images, the position of this one's record in it.
     """
 
     path: str
@@ -69,7 +69,14 @@ def file_state(info: pafs.FileInfo) -> str:
 
 def scan_settings(images: Images) -> str:
     """Digest of the settings that decide what a scan yields, for a shard's state."""
-    chosen = (images.image_column, images.caption_column or "", images.key_column or "", images.digest)
+    chosen = [images.image_column, images.caption_column or "", images.key_column or "", images.digest]
+    # Settings that came later count where they are made, so that catalogs of before stay as they are.
+    if images.splits:
+        chosen.append(f"split={sorted(images.splits)}")
+    if images.captions_each is not None:
+        chosen.append(f"captions_each={images.captions_each}")
+    if images.caption_from == "folder_name":
+        chosen.append("caption_from=folder_name")
     return digest_of(str(_SCAN_VERSION), images.source, *chosen)
 
 

@@ -30,7 +30,9 @@ def lies_in_files(run: MinedRun) -> bool:
     """Whether the run's images are local files of their own, which a table can name as they are."""
     images = run.recipe.images
     uris = [images.uri] if isinstance(images.uri, str) else images.uri
-    return images.source in ("folder", "coco") and all(locate(uri).is_local for uri in uris)
+    return images.source in ("folder", "coco", "karpathy", "poems") and all(
+        locate(uri).is_local for uri in uris
+    )
 
 
 def write_tsv(samples: Iterable[ChosenSample], target: Target, folder_images: int, counts: Counts) -> int:

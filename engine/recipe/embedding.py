@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field, field_validator
 
 from engine.errors import RecipeError
 from engine.recipe.generators import Pool
+
+#: The seven of IMP (METHODS B11); of the last one's two sets of weights the paper does not say which.
+PAPER_MODELS: Final = (
+    "open_clip:RN50-quickgelu/openai",
+    "open_clip:RN101-quickgelu/openai",
+    "open_clip:ViT-B-32-quickgelu/openai",
+    "open_clip:ViT-B-16-quickgelu/openai",
+    "open_clip:ViT-L-14-quickgelu/openai",
+    "open_clip:ViT-L-14-336-quickgelu/openai",
+    "open_clip:ViT-g-14/laion2b_s34b_b88k",
+)
+
+
+def expanded(names: Any) -> Any:
+    """Names of encoders, among which `paper` stands for the seven; anything else is left to the checks."""
+    listed = [names] if isinstance(names, str) else names
+    if not isinstance(listed, list | tuple):
+        return names
+    each = [more for name in listed for more in (PAPER_MODELS if name == "paper" else (name,))]
+    return tuple(each) if "paper" in listed else names
 
 
 class Embed(Pool):
@@ -24,6 +44,11 @@ class Embed(Pool):
     batch: int = Field(default=64, ge=1)  # images or captions of one forward pass
     cpus: float = Field(default=2, ge=0)
     gpus: float = Field(default=0, ge=0)  # per actor; a share such as 0.5 puts two on one
+
+    @field_validator("encoders", mode="before")
+    @classmethod
+    def _the_papers(cls, given: Any) -> Any:
+        return expanded(given)
 
     @field_validator("encoders")
     @classmethod

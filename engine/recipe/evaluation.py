@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from engine.recipe.analysis import Reserving
+from engine.recipe.embedding import PAPER_MODELS, expanded
 from engine.recipe.section import Section
 
 #: Captions that came with the images, all mined ones that passed their checks, or those of one level.
 Captions = Literal["original", "mined", "synonym", "broader", "context", "concept", "metaphor"]
-
-#: The seven of IMP (METHODS B11); of the last one's two sets of weights the paper does not say which.
-PAPER_VOTERS: Final = (
-    "open_clip:RN50-quickgelu/openai",
-    "open_clip:RN101-quickgelu/openai",
-    "open_clip:ViT-B-32-quickgelu/openai",
-    "open_clip:ViT-B-16-quickgelu/openai",
-    "open_clip:ViT-L-14-quickgelu/openai",
-    "open_clip:ViT-L-14-336-quickgelu/openai",
-    "open_clip:ViT-g-14/laion2b_s34b_b88k",
-)
 
 
 class Pairs(Section):
@@ -47,7 +37,7 @@ class Calibration(Pairs):
 class Difficulty(Reserving):
     """Easy, medium or hard, by how many models accept a caption for its image (METHODS B11)."""
 
-    voters: tuple[str, ...] = PAPER_VOTERS  # of embed.encoders; `paper` names these seven
+    voters: tuple[str, ...] = PAPER_MODELS  # of embed.encoders; `paper` names these seven
     captions: tuple[Captions, ...] = ("original",)  # each kind is divided by itself
     calibration: Calibration = Calibration()
     rule: Literal["unanimity", "quorum", "tie_breaker"] = "unanimity"
@@ -59,7 +49,7 @@ class Difficulty(Reserving):
     @field_validator("voters", mode="before")
     @classmethod
     def _the_papers(cls, given: Any) -> Any:
-        return PAPER_VOTERS if given == "paper" else given
+        return expanded(given)
 
     @field_validator("voters", "captions")
     @classmethod
@@ -101,6 +91,11 @@ class Evaluate(Reserving):
     sets: tuple[TestSet, ...] = (TestSet(name="original"),)
     at: tuple[int, ...] = (1, 5, 10, 20)  # the K of R@K
     draws: int = Field(default=1000, ge=2)  # resamples of the images, for the intervals
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _the_papers(cls, given: Any) -> Any:
+        return expanded(given)
 
     @field_validator("models")
     @classmethod

@@ -8,27 +8,42 @@ from pydantic import Field, field_validator, model_validator
 
 from engine.recipe.section import Section
 
+#: What some settings are by default, where it is the source that decides it.
+_DEFAULTS = {
+    "tsv": {"image_column": "filepath", "caption_column": "title"},  # as open_clip has them
+    "karpathy": {"split": "test"},
+    "folder": {"caption_from": "sidecar"},
+}
+
 
 class Images(Section):
     """Where the images are. `uri` may hold ranges in braces (`{00000..00117}`) and globs."""
 
-    source: Literal["webdataset", "parquet", "folder", "coco", "tsv"]
+    source: Literal["webdataset", "parquet", "folder", "coco", "karpathy", "poems", "tsv"]
     uri: str | tuple[str, ...]
-    annotations: str | None = None  # coco: the captions_*.json beside the image folder `uri`
+    annotations: str | None = None  # coco, karpathy, poems: the JSON beside the image folder `uri`
+    split: str | tuple[str, ...] | None = None  # karpathy: one or several
+    caption_from: Literal["sidecar", "folder_name"] | None = None  # folder: where captions are
+    captions_each: int | None = Field(default=None, ge=1)  # the first so many of an image are kept
     image_column: str = "image"  # parquet: binary, or the {bytes, path} struct of Hugging Face; tsv: paths
     caption_column: str | None = None  # parquet: text or list of texts; tsv: text
     key_column: str | None = None  # parquet: defaults to the row number; tsv: to the path without ending
-    shard_images: int = Field(default=4096, ge=1)  # folder, coco, tsv: files that make one shard
+    shard_images: int = Field(default=4096, ge=1)  # where files are listed: so many make one shard
     max_pixels: int = Field(default=100_000_000, ge=1)  # larger images are refused as bombs
     max_side: int = Field(default=1024, ge=8)  # larger images are scaled down for the models
     digest: Literal["content", "index"] = "content"  # index: names, sizes and times only
 
     @model_validator(mode="before")
     @classmethod
-    def _columns_of_open_clip(cls, given: Any) -> Any:
-        if isinstance(given, dict) and given.get("source") == "tsv":
-            return {"image_column": "filepath", "caption_column": "title", **given}
+    def _defaults_of_the_source(cls, given: Any) -> Any:
+        if isinstance(given, dict) and isinstance(source := given.get("source"), str):
+            return {**_DEFAULTS.get(source, {}), **given}
         return given
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The chosen splits; none where the source has no such thing."""
+        return (self.split,) if isinstance(self.split, str) else self.split or ()
 
     @field_validator("uri")
     @classmethod
@@ -39,9 +54,15 @@ class Images(Section):
         return uri
 
     @model_validator(mode="after")
-    def _annotations_belong_to_coco(self) -> Images:
-        if (self.source == "coco") != (self.annotations is not None):
-            raise ValueError("`annotations` is needed by source coco, and by no other")
+    def _settings_belong_to_the_source(self) -> Images:
+        if (self.source in ("coco", "karpathy", "poems")) != (self.annotations is not None):
+            raise ValueError("`annotations` is needed by sources coco, karpathy and poems, and by no other")
+        if self.source == "karpathy" and not (self.splits and all(self.splits)):
+            raise ValueError("`split` is empty; name one, such as test, or several")
+        if self.source != "karpathy" and self.split is not None:
+            raise ValueError("`split` belongs to source karpathy only; take it out")
+        if self.source != "folder" and self.caption_from is not None:
+            raise ValueError("`caption_from` belongs to source folder only; take it out")
         return self
 
 

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from engine.catalog import discover, read_part, scan
+from engine.catalog.shard import scan_settings
 from engine.errors import StorageError
 from engine.recipe import Images
+from engine.storage import digest_of
 from tests.catalog.sets import catalog_all, picture, read_all
 
 
@@ -110,3 +112,58 @@ def test_files_that_vanish_or_change_after_cataloging(tree: Path, tmp_path: Path
     tree.rename(tree.with_name("elsewhere"))
     with pytest.raises(StorageError, match="b/000000 is gone"):
         read_part(tables.directory / shard.file, 0, 2)
+
+
+@pytest.fixture
+def metaphors(tmp_path: Path) -> Path:
+    root = tmp_path / "haivmet"
+    for n, name in enumerate(("A_lawyer is a shark/0.png", "Time is money./0.png", "x/Time is money./1.png")):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(picture(n))
+    (root / "0.png").write_bytes(picture(3))
+    for name in ("0.txt", "Time is money./0.txt", "Time is money./0.json"):
+        (root / name).write_text('{"caption": "beside the image"}')
+    return root
+
+
+def test_captions_are_the_names_of_folders(metaphors: Path, tmp_path: Path) -> None:
+    rows = read_all(folder(metaphors, caption_from="folder_name"), tmp_path / "catalog")
+    assert [(row["key"], row["captions"], row["image"]) for row in rows] == [
+        ("0", [], picture(3)),
+        ("A_lawyer is a shark/0", ["A_lawyer is a shark"], picture(0)),
+        ("Time is money./0", ["Time is money."], picture(1)),
+        ("x/Time is money./1", ["Time is money."], picture(2)),
+    ]
+    assert [row["extra"] for row in rows] == [None] * 4, "what lies beside the images is ignored"
+    assert len({row["id"] for row in rows}) == 4
+
+
+def test_names_of_folders_with_hostile_characters(tmp_path: Path) -> None:
+    names = [" spaced ", "a\nb", "-rf ~", "日本", "{0..9}*", "y" * 200]
+    for n, name in enumerate(names):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        (tmp_path / "set" / name / "0.jpg").write_bytes(picture(n))
+    rows = read_all(folder(tmp_path / "set", caption_from="folder_name"), tmp_path / "catalog")
+    assert {row["captions"][0]: row["image"] for row in rows} == {
+        name.strip(): picture(n) for n, name in enumerate(names)
+    }
+
+
+def test_where_captions_come_from_decides_the_shards(metaphors: Path, tmp_path: Path) -> None:
+    sidecar = folder(metaphors)
+    tables, _ = catalog_all(sidecar, tmp_path / "catalog")
+    named = folder(metaphors, caption_from="folder_name")
+    updates = [tables.update(s, named) for s in discover(named)]
+    assert [u.scanned for u in updates] == [True] * 4
+    # An image in the root had one caption and has none; one without a sidecar had none and has one.
+    assert [bool(u.change) for u in updates] == [True] * 4
+    (metaphors / "Time is money." / "0.txt").write_text("another caption")
+    assert not any(tables.update(s, named).scanned for s in discover(named)), "sidecars are not read"
+    assert [tables.update(s, sidecar).scanned for s in discover(sidecar)] == [True] * 4
+
+
+def test_settings_at_their_default_leave_older_catalogs_as_they_are(tree: Path) -> None:
+    # The settings' digest as it was before captions could come from anywhere else.
+    assert scan_settings(folder(tree)) == digest_of("1", "folder", "image", "", "", "content")
+    others = [folder(tree, caption_from="folder_name"), folder(tree, captions_each=5)]
+    assert len({scan_settings(images) for images in (folder(tree), *others)}) == 3

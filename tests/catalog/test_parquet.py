@@ -58,6 +58,19 @@ def test_plain_bytes_captions_keys_and_extra(tmp_path: Path, kind: pa.DataType) 
     assert [name in " ".join(warnings) for name in ("embedding", "mask")] == [True, True]
 
 
+def test_a_set_with_five_captions_and_how_hard_each_is(tmp_path: Path) -> None:
+    hardness = [["easy", "hard", "easy", "medium", "hard"][n:] + ["easy"] * n for n in range(3)]
+    captions = [[f"caption {n} {k}" for k in range(5)] for n in range(3)]
+    columns = {"image": [picture(n) for n in range(3)], "captions": captions, "difficulty": hardness}
+    pq.write_table(pa.table(columns), tmp_path / "imp.parquet")
+    images = parquet(tmp_path / "imp.parquet", caption_column="captions")
+    rows = read_all(images, tmp_path / "catalog")
+    assert [row["captions"] for row in rows] == captions
+    assert [json.loads(row["extra"]) for row in rows] == [{"difficulty": each} for each in hardness]
+    three = images.model_copy(update={"captions_each": 3})
+    assert scan(discover(three)[0], three).table["captions"].to_pylist() == [each[:3] for each in captions]
+
+
 def test_a_set_written_by_hugging_face(tmp_path: Path) -> None:
     pictures = [Image.new("RGB", (8, 8), (n, 0, 0)) for n in range(3)]
     features = datasets.Features({"image": datasets.Image(), "text": datasets.Value("string")})
