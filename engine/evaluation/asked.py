@@ -74,7 +74,8 @@ def _asked(recipe: Recipe, run: RunDirectory, model: str, chosen: TestSet) -> As
     if chosen.run is not None:
         source = RunDirectory.at(chosen.run)
         own = source.read_recipe()
-    pairs = pair_tables(own, source, model, chosen, f"evaluate.models, set {chosen.name}")
+    together = chosen.same_texts == "together"
+    pairs = pair_tables(own, source, model, chosen, f"evaluate.models, set {chosen.name}", together)
     plan = check_complete([pairs.images, pairs.captions], source.read_plan())
     division = None
     if own.difficulty and chosen.captions in own.difficulty.captions:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 
 from engine.embeddings import VectorTables, vector_tables
 from engine.errors import StorageError
-from engine.export.mined import MinedRun, open_run
+from engine.export.mined import MinedRun, SampleReader, open_run
 from engine.recipe import Pairs, Recipe
 from engine.rundir import RunDirectory
 from engine.schema import CAPTION, LEVELS
@@ -50,17 +52,20 @@ class PairTables:
         captions: of the model.
         mined: the captions themselves, where only some of the mined ones count.
         level: of `LEVELS`; None for all that passed their checks.
+        texts: the run whose captions count as one text where they are equal; None if each stands alone.
     """
 
     images: VectorTables
     captions: VectorTables
     mined: StageTables | None = None
     level: str | None = None
+    texts: MinedRun | None = None
 
     def state(self, plan: pa.Table) -> str:
         """A digest of all that decides the pairs."""
         tables = [table.state(plan) for table in (self.images, self.captions)]
-        return digest_settings({"tables": tables, "parts": plan["part"].to_pylist(), "level": self.level})
+        told = {"level": self.level, **({"same_texts": "together"} if self.texts else {})}
+        return digest_settings({"tables": tables, "parts": plan["part"].to_pylist(), **told})
 
     def read(self, part: str) -> PartPairs:
         """The pairs of a part.
@@ -84,6 +89,24 @@ class PairTables:
             int((~images.good).sum()),
         )
 
+    def digests(self, row: Mapping[str, Any], pairs: PartPairs) -> NDArray[np.uint64] | None:
+        """(m,), of the captions' texts, equal where these are; None where each stands alone.
+
+        Args:
+            row: the part's, of the plan.
+            pairs: of that part.
+        """
+        if self.texts is None:
+            return None
+        samples = SampleReader(self.texts).part(row)
+        found = np.zeros(len(pairs.owners), np.uint64)
+        for number, (sample, place) in enumerate(zip(pairs.rows[pairs.owners], pairs.places, strict=True)):
+            one = samples[sample]
+            items = [item["caption"] for item in one.creative_captions or ()] if self.mined else one.captions
+            digest = hashlib.blake2b(items[place].encode(), digest_size=8).digest()
+            found[number] = int.from_bytes(digest, "big")
+        return found
+
     def _counts(self, part: str, owners: NDArray[np.int64], places: NDArray[np.int64]) -> NDArray[np.bool_]:
         """(m,): which mined captions passed their checks and are of the level."""
         assert self.mined is not None
@@ -99,7 +122,9 @@ class PairTables:
         return np.asarray(good & (np.array(items.field("level").to_pylist(), object) == self.level))
 
 
-def pair_tables(recipe: Recipe, run: RunDirectory, model: str, chosen: Pairs, section: str) -> PairTables:
+def pair_tables(
+    recipe: Recipe, run: RunDirectory, model: str, chosen: Pairs, section: str, together: bool = False
+) -> PairTables:
     """The tables of a set's pairs, seen by a model.
 
     Args:
@@ -108,14 +133,16 @@ def pair_tables(recipe: Recipe, run: RunDirectory, model: str, chosen: Pairs, se
         model: an encoder of images and texts.
         chosen: the set.
         section: of the recipe that asks, for the message.
+        together: whether captions that are equal are one text.
 
     Raises:
         RecipeError: the run's recipe does not make such vectors.
     """
     images = vector_tables(recipe, run, model, "images", section, several=True)
     captions = vector_tables(recipe, run, model, chosen.source, section)
-    if chosen.source == "original":
-        return PairTables(images, captions)
-    mined: MinedRun = open_run(run, recipe)
+    opened = open_run(run, recipe) if together or chosen.source == "mined" else None
+    texts = opened.bare() if opened and together else None
+    if opened is None or chosen.source == "original":
+        return PairTables(images, captions, texts=texts)
     level = chosen.captions if chosen.captions in LEVELS else None
-    return PairTables(images, captions, mined.tables("caption"), level)
+    return PairTables(images, captions, opened.tables("caption"), level, texts)

@@ -2,12 +2,12 @@
 
 Cosines are exact (`engine.retrieval.cosines`), so the ranks are those of sorting whole rows and
 columns, however the images are cut into slices and whoever computes which. A task holds the vectors
-of a slice of the images and of a slice of the captions; what it returns is some numbers a pair.
+of a slice of the images and of one part's captions; what it returns is some numbers a pair.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,42 +18,15 @@ import torch
 from numpy.typing import NDArray
 
 from engine.difficulty.tables import Division
-from engine.evaluation.negatives import draw_others
+from engine.evaluation.gallery import Gallery, Head, gallery
 from engine.evaluation.pairs import PairTables
 from engine.evaluation.tables import Counted
 from engine.flow.spread import each, slices, start
 from engine.retrieval.cosines import Cosines, paired
-from engine.retrieval.ranks import Matches, Ranks, Standings
+from engine.retrieval.ranks import Matches, Ranks, Similarity, Standings
 
 #: Images of one task: it reads the captions of all others once, so few tasks read little.
 _IMAGES = 8192
-
-
-@dataclass(frozen=True)
-class _Head:
-    """What all tasks must know of a slice: how much there is, and the similarity of its pairs."""
-
-    images: int
-    without: int
-    owners: NDArray[np.int64]
-    own: NDArray[np.float64]
-    categories: NDArray[np.int8]
-
-
-@dataclass(frozen=True)
-class _Whole:
-    """All pairs, and where each slice's images and texts begin; one more is the end.
-
-    `others` is a text of another image for each image, -1 where there is none.
-    """
-
-    matches: Matches
-    own: NDArray[np.float64]
-    categories: NDArray[np.int8]
-    images: NDArray[np.int64]
-    texts: NDArray[np.int64]
-    others: NDArray[np.int64]
-    without: int
 
 
 @dataclass(frozen=True)
@@ -72,6 +45,18 @@ class Ranked:
     counted: Counted
 
 
+@dataclass(frozen=True)
+class _Slice:
+    """Consecutive parts, whose images one task compares with all texts."""
+
+    first: int
+    parts: list[str]
+
+    def images(self, whole: Gallery) -> slice:
+        """The numbers of its images."""
+        return slice(int(whole.images[self.first]), int(whole.images[self.first + len(self.parts)]))
+
+
 def rank_pairs(
     plan: pa.Table, pairs: PairTables, division: Division | None, seed: int, cpus: float, gpus: float
 ) -> Any:
@@ -84,46 +69,53 @@ def rank_pairs(
         seed: draws each image's other text.
         cpus, gpus: that each task reserves; with a GPU the products are computed there.
     """
-    rows = plan["rows"].to_pylist()
-    some = slices(plan["part"].to_pylist(), max(1, _IMAGES * len(rows) // max(sum(rows), 1)))
-    heads = each(some, _head, pairs, division)
-    whole = start(_joined, heads, seed)
-    tasks = list(range(len(some)))
-    counts = each(tasks, _count, some, whole, pairs, "cuda" if gpus else "cpu", cpus=cpus, gpus=gpus)
-    return start(_ranked, whole, counts)
+    rows = plan.to_pylist()
+    parts, images = [row["part"] for row in rows], sum(row["rows"] for row in rows)
+    whole = start(_whole, each(slices(rows), _heads, pairs, division), seed)
+    some, first = list[_Slice](), 0
+    for cut in slices(parts, max(1, _IMAGES * len(parts) // max(images, 1))):
+        some.append(_Slice(first, list(cut)))
+        first += len(cut)
+    own = start(_joined, each(some, _own, parts, whole, pairs))
+    device = "cuda" if gpus else "cpu"
+    counts = each(some, _count, parts, whole, own, pairs, device, cpus=cpus, gpus=gpus)
+    return start(_ranked, some, whole, own, counts)
 
 
-def _head(parts: Sequence[str], pairs: PairTables, division: Division | None) -> _Head:
-    found = [pairs.read(part) for part in parts]
-    starts = np.cumsum([0, *(len(each.images) for each in found)])
-    return _Head(
-        int(starts[-1]),
-        sum(each.without for each in found),
-        np.concatenate([each.owners + begin for each, begin in zip(found, starts[:-1], strict=True)]),
-        np.concatenate([paired(each.images[each.owners], each.texts).numpy() for each in found]),
-        np.concatenate(
-            [
-                division.codes(part, each) if division else np.full(len(each.owners), -1, np.int8)
-                for part, each in zip(parts, found, strict=True)
-            ]
-        ),
-    )
+def _heads(rows: Sequence[Mapping[str, Any]], pairs: PairTables, division: Division | None) -> list[Head]:
+    found = []
+    for row in rows:
+        some = pairs.read(row["part"])
+        codes = np.full(len(some.owners), -1, np.int8)
+        categories = division.codes(row["part"], some) if division else codes
+        digests = pairs.digests(row, some)
+        found.append(Head(len(some.images), some.without, some.owners, categories, digests))
+    return found
 
 
-def _joined(heads: Sequence[Any], seed: int) -> _Whole:
-    found: list[_Head] = ray.get(list(heads))
-    images = np.cumsum([0, *(head.images for head in found)])
-    texts = np.cumsum([0, *(len(head.own) for head in found)])
-    owners = [head.owners + begin for head, begin in zip(found, images[:-1], strict=True)]
-    matches = Matches(np.concatenate(owners), np.arange(texts[-1]))
-    own = np.concatenate([head.own for head in found])
-    categories = np.concatenate([head.categories for head in found])
-    others = draw_others(matches.images, int(images[-1]), seed)
-    return _Whole(matches, own, categories, images, texts, others, sum(head.without for head in found))
+def _whole(pieces: Sequence[Any], seed: int) -> Gallery:
+    return gallery([head for piece in ray.get(list(pieces)) for head in piece], seed)
+
+
+def _own(cut: _Slice, parts: Sequence[str], whole: Gallery, pairs: PairTables) -> NDArray[np.float64]:
+    """The similarities of the pairs of a slice's images."""
+    images, rows = _images(cut, pairs), cut.images(whole)
+    mine = whole.pairs_of(rows)
+    owners, wanted = whole.matches.images[mine] - rows.start, whole.matches.texts[mine]
+    found = np.full(len(wanted), np.nan)
+    for columns, texts in _texts(parts, whole, pairs, wanted):
+        here = np.flatnonzero((wanted >= columns.start) & (wanted < columns.stop))
+        found[here] = paired(images[owners[here]], texts[wanted[here] - columns.start]).numpy()
+    return found
 
 
 def _count(
-    index: int, some: Sequence[Sequence[str]], whole: _Whole, pairs: PairTables, device: str
+    cut: _Slice,
+    parts: Sequence[str],
+    whole: Gallery,
+    own: NDArray[np.float64],
+    pairs: PairTables,
+    device: str,
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64]]:
     """One slice of the images against all texts.
 
@@ -131,23 +123,35 @@ def _count(
         What stands before the pairs of its images, what its images add to the pairs of all texts, and
         the similarity of each image with its other text.
     """
-    images = _stack([pairs.read(part).images for part in some[index]])
-    standings = Standings(whole.matches, torch.from_numpy(whole.own).to(device))
-    rows, text = slice(*whole.images[index : index + 2].tolist()), 0
+    images, rows = _images(cut, pairs), cut.images(whole)
+    standings = Standings(whole.matches, torch.from_numpy(own).to(device))
     wanted, others = whole.others[rows], np.full(len(images), np.nan)
-    for part in (part for parts in some for part in parts):
-        texts = pairs.read(part).texts
-        columns = slice(text, text + len(texts))
-        if len(texts) and len(images):
+    for columns, texts in _texts(parts, whole, pairs):
+        if len(images):
             standings.count(_shifted(Cosines(images, texts, device), rows, columns), rows, columns)
-            here = np.flatnonzero((wanted >= columns.start) & (wanted < columns.stop))
-            others[here] = paired(images[here], texts[wanted[here] - columns.start]).numpy()
-        text = columns.stop
-    mine = slice(*whole.texts[index : index + 2].tolist())
-    return standings.ahead[0, mine], standings.ahead[1].astype(np.int32), others
+        here = np.flatnonzero((wanted >= columns.start) & (wanted < columns.stop))
+        others[here] = paired(images[here], texts[wanted[here] - columns.start]).numpy()
+    return standings.ahead[0, whole.pairs_of(rows)], standings.ahead[1].astype(np.int32), others
 
 
-def _shifted(cosines: Cosines, images: slice, texts: slice) -> Any:
+def _images(cut: _Slice, pairs: PairTables) -> NDArray[Any]:
+    return np.concatenate([pairs.read(part).images for part in cut.parts])
+
+
+def _texts(
+    parts: Sequence[str], whole: Gallery, pairs: PairTables, wanted: NDArray[np.int64] | None = None
+) -> Iterator[tuple[slice, NDArray[Any]]]:
+    """The numbers and vectors of the texts, part by part; of parts without a wanted one nothing is read."""
+    for index, part in enumerate(parts):
+        columns = slice(int(whole.texts[index]), int(whole.texts[index + 1]))
+        there = columns.stop > columns.start
+        if wanted is not None:
+            there = bool(((wanted >= columns.start) & (wanted < columns.stop)).any())
+        if there:
+            yield columns, pairs.read(part).texts[whole.kept[index]]
+
+
+def _shifted(cosines: Cosines, images: slice, texts: slice) -> Similarity:
     """The similarities of a piece, asked for by the numbers of the whole."""
 
     def similarity(rows: slice, columns: slice) -> torch.Tensor:
@@ -159,18 +163,20 @@ def _shifted(cosines: Cosines, images: slice, texts: slice) -> Any:
     return similarity
 
 
-def _stack(found: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    return np.concatenate(found) if found else np.zeros((0, 0), np.float32)
+def _joined(pieces: Sequence[Any]) -> NDArray[np.float64]:
+    return np.concatenate(ray.get(list(pieces)))
 
 
-def _ranked(whole: _Whole, counts: Sequence[Any]) -> Ranked:
-    standings = Standings(whole.matches, torch.from_numpy(whole.own))
-    others = list[NDArray[np.float64]]()
-    for index, reference in enumerate(counts):
+def _ranked(
+    some: Sequence[_Slice], whole: Gallery, own: NDArray[np.float64], counts: Sequence[Any]
+) -> Ranked:
+    # Arrays that Ray hands over may not be written to, and torch wants such as may.
+    standings, others = Standings(whole.matches, torch.from_numpy(own.copy())), []
+    for cut, reference in zip(some, counts, strict=True):
         of_images, of_texts, compared = ray.get(reference)
         others.append(compared)
-        standings.ahead[0, slice(*whole.texts[index : index + 2].tolist())] += of_images
+        standings.ahead[0, whole.pairs_of(cut.images(whole))] += of_images
         standings.ahead[1] += of_texts
-    counted = Counted(int(whole.images[-1]), len(whole.own), whole.without)
-    ranks, apart = standings.ranks(), np.concatenate(others)
-    return Ranked(whole.matches, ranks, whole.own, apart, whole.categories, counted)
+    counted = Counted(int(whole.images[-1]), int(whole.texts[-1]), whole.without)
+    apart = np.concatenate(others)
+    return Ranked(whole.matches, standings.ranks(), own, apart, whole.categories, counted)

@@ -81,6 +81,7 @@ class TestSet(Pairs):
     __test__ = False  # pytest would take it for tests
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")  # of the set in tables and files
+    same_texts: Literal["apart", "together"] = "apart"  # whether equal captions are one text
     reference: Literal["imp"] | None = None  # published figures to show beside
 
 

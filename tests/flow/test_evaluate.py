@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from PIL import Image
 from sklearn.metrics import average_precision_score
 
 from engine.difficulty.agreement import kappa
@@ -22,7 +25,7 @@ from engine.retrieval.figures import WAYS
 from engine.rundir import RunDirectory
 from jobs.show import status_lines
 from tests.command import connote, finish
-from tests.flow.seers import PART_ROWS, SAMPLES, write_pictures
+from tests.flow.seers import PART_ROWS, SAMPLES, add, write_pictures
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("on_ray")]
 
@@ -212,6 +215,34 @@ def test_status_tells_what_is_left(whole: tuple[Path, Path, str], tmp_path: Path
 
 def run_files(out: Path, pattern: str) -> Iterator[Path]:
     return iter(sorted(out.glob(pattern)))
+
+
+def test_equal_captions_are_one_text_if_asked(on_ray: None, tmp_path: Path) -> None:
+    """Three pictures of each of six colours, and a caption that names the colour."""
+    (tmp_path / "tars").mkdir()
+    with tarfile.open(tmp_path / "tars/0.tar", "w") as tar:
+        for index in range(18):
+            colour = [(40 + 90 * (index // 3)) % 256, 30 * (index // 3), 255 - 40 * (index // 3)]
+            sink = io.BytesIO()
+            Image.new("RGB", (8, 8), tuple(value + index % 3 for value in colour)).save(sink, "PNG")
+            add(tar, f"{index:03d}.png", sink.getvalue())
+            add(tar, f"{index:03d}.txt", " ".join(map(str, [*colour, 0])).encode())
+    sets = [{"name": "apart"}, {"name": "together", "same_texts": "together"}]
+    evaluate = {**EVALUATE, "models": VOTERS[:1], "sets": sets}
+    embed = {"encoders": VOTERS[:1], "texts": ["original"], "cpus": 0.5}
+    recipe = write_recipe(tmp_path / "recipe.yaml", tmp_path / "tars", embed=embed, evaluate=evaluate)
+    finish("run", recipe, "--out", tmp_path / "out")
+    rows = pq.read_table(tmp_path / "out/evaluation/figures.parquet").to_pylist()
+    found = {(row["set"], row["way"], row["figure"]): row for row in rows}
+    apart, together = (found[name, WAYS[1], "mAP@R"] for name in ("apart", "together"))
+    assert (apart["texts"], together["texts"]) == (18, 6)
+    # Each of the six texts finds its three pictures; asked for one of three, it finds another as often.
+    assert together["value"] == 1 and together["count"] == 6
+    assert apart["value"] < 0.7 and apart["count"] == 18
+    first = found["together", WAYS[0], "meanR"]
+    assert first["value"] == 1 and first["count"] == 18
+    # Equal texts stand before the match.
+    assert found["apart", WAYS[0], "R@1"]["value"] == 0
 
 
 def test_another_run_is_a_set_too(whole: tuple[Path, Path, str], tmp_path: Path, pictures: Path) -> None:
