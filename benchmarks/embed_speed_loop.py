@@ -69,16 +69,19 @@ WAYS = {"threads": by_threads, "workers": by_workers}
 
 
 def run(
-    way: str, paths: list[Path], model: Path, batch: int, threads: int, reduced: bool
+    way: str, paths: list[Path], model: Path, batch: int, threads: int, workers: int, reduced: bool
 ) -> tuple[list[tuple[float, int]], NDArray[np.float16]]:
-    """When each batch was done and how many images it had; and the vectors."""
+    """When each batch was done and how many images it had; and the vectors.
+
+    The model computes with `threads`, and `workers` of the way's kind prepare images.
+    """
     torch.set_num_threads(threads)
     net, transform = open_clip.create_model_from_pretrained(f"local-dir:{model}")
     net.eval()
     images = Prepared(paths, transform, 224 if reduced else 0)
     finished, vectors = list[tuple[float, int]](), list[NDArray[np.float16]]()
     with torch.inference_mode():
-        for pixels in WAYS[way](images, batch, threads):
+        for pixels in WAYS[way](images, batch, workers):
             found = net.encode_image(pixels, normalize=True)
             vectors.append(found.numpy().astype(np.float16))
             finished.append((time.perf_counter(), len(found)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -13,7 +14,7 @@ from engine.difficulty.tables import Division, voter_tables
 from engine.difficulty.voters import voters_of
 from engine.embeddings import VectorTables, vector_tables
 from engine.errors import ConnoteError
-from engine.evaluation.asked import asked
+from engine.evaluation.asked import asked, told_of
 from engine.evaluation.tables import Evaluation
 from engine.export.mined import open_run
 from engine.polysemy.tables import Measurement
@@ -76,7 +77,7 @@ def job_status(run: RunDirectory, recipe: Recipe, plan: pa.Table, unread: int = 
     if recipe.difficulty:
         found += [_difficulty(run, recipe, plan, kind, unread) for kind in recipe.difficulty.captions]
     if recipe.evaluate:
-        found.append(_evaluate(run, recipe))
+        found.append(_evaluate(run, recipe, plan, unread))
     return found
 
 
@@ -157,24 +158,28 @@ def _difficulty(run: RunDirectory, recipe: Recipe, plan: pa.Table, captions: str
         steps.append(f"calibrate {missing} of {voters} voters")
     if done < len(parts):
         steps.append(f"divide {len(parts) - done:,} of {len(parts):,} parts")
-    if steps or not division.done:
+    if steps or not division.is_summed_up(recipe.difficulty, recipe.run.seed):
         steps.append("sum up")
     place = _name(division.directory, run)
     return JobStatus(name, place, division.done, ", ".join(steps), len(parts), done)
 
 
-def _evaluate(run: RunDirectory, recipe: Recipe) -> JobStatus:
+def _evaluate(run: RunDirectory, recipe: Recipe, plan: pa.Table, unread: int) -> JobStatus:
     settings, place = recipe.evaluate, Evaluation.of(run)
     assert settings is not None
-    total, there = len(settings.models) * len(settings.sets), place.page.exists()
-    try:
-        left = sum(not each.answer.exists() for each in asked(recipe, run))
-    except ConnoteError:  # vectors are not there yet, here or in another run
-        left = total
-    work = "" if there else "write tables"
+    total, last = len(settings.models) * len(settings.sets), run.read_plan()
+    left, work = total, "write tables"
+    own = any(each.run is None for each in settings.sets)
+    known = not own or (not unread and last is not None and last["part"].equals(plan["part"]))
+    # Where vectors are not there yet, here or in another run, nobody knows what will be asked.
+    with suppress(ConnoteError):
+        if known:
+            work_asked = asked(recipe, run)
+            left = sum(not each.answer.exists() for each in work_asked)
+            work = "" if is_made(place.page, told_of(work_asked)) else work
     if left:
         work = f"measure {left} of {total} pairs of a model and a set"
-    return JobStatus("evaluate", _name(place.directory, run), there, work)
+    return JobStatus("evaluate", _name(place.directory, run), place.page.exists(), work)
 
 
 def _name(place: Location, run: RunDirectory) -> str:

@@ -38,5 +38,8 @@ def analyse_part(
     recipe, directory = prepare(path, out, settings)
     if getattr(recipe, job) is None:
         raise RecipeError(f"{path}: it has no section {job}; docs/recipe.md lists its settings")
-    recipe = recipe.model_copy(update=dict.fromkeys(_OTHERS[job]))
-    return analyse(recipe, directory, address=address, verbose=verbose, say=say)
+    alone = recipe.model_copy(update=dict.fromkeys(_OTHERS[job]))
+    lines = analyse(alone, directory, address=address, verbose=verbose, say=say)
+    # So that `connote status`, and runs that read this one, know what was made.
+    directory.write_recipe(recipe)
+    return lines

@@ -89,7 +89,7 @@ def robustness(
         raise ValueError(f"{draw} of {voters} voters cannot be drawn")
     if repeats < 2:
         raise ValueError(f"{repeats} repeats leave nothing to compare; draw at least twice")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed % 2**64)
     drawn = [tuple(sorted(map(int, rng.choice(voters, draw, replace=False)))) for _ in range(repeats)]
     divisions = [categorize(votes[:, columns], rule) for columns in drawn]
     pairs = list(combinations(divisions, 2))

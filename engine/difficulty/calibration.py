@@ -43,6 +43,11 @@ class Drawn:
         names = ("numbers", "images", "texts")
         return cls(*(np.concatenate([getattr(each, name) for each in found]) for name in names))
 
+    def below(self, lot: np.uint64, seed: int) -> Drawn:
+        """Those whose lot is at most this one; see `engine.clustering.drawing`."""
+        rows = lots(self.numbers, seed) <= lot
+        return Drawn(self.numbers[rows], self.images[rows], self.texts[rows])
+
     def lowest(self, count: int, seed: int) -> Drawn:
         """Those with the lowest lots, in the order of their lots: it is the same however parts are cut."""
         rows = drawn(self.numbers, seed, count)

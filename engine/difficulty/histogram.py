@@ -15,8 +15,6 @@ from torch import Tensor
 
 #: Of cosines, from -1 to 1: a threshold is exact to 1e-4.
 BINS = 20_000
-#: torch counts in float32, which is exact up to here.
-_EXACT = 2**24
 
 
 @dataclass(frozen=True)
@@ -81,12 +79,16 @@ class Histogram:
 
 
 def _counts(similarities: Tensor, bins: int, low: float, high: float) -> NDArray[np.int64]:
-    counts = np.zeros(bins, np.int64)
-    for piece in torch.split(similarities.reshape(-1), _EXACT):
-        # The least and the most are no numbers where one of them is none.
-        least, most = torch.aminmax(piece)
-        if torch.isnan(least):
-            raise ValueError("a similarity is no number: look for vectors that hold nan")
-        inside = piece if least >= low and most <= high else piece.clamp(low, high)
-        counts += torch.histc(inside.float(), bins, low, high).cpu().numpy().astype(np.int64)
-    return counts
+    values = similarities.reshape(-1).float()
+    if not len(values):
+        return np.zeros(bins, np.int64)
+    # The least and the most are no numbers where one of them is none.
+    least, most = torch.aminmax(values)
+    if torch.isnan(least):
+        raise ValueError("a similarity is no number: look for vectors that hold nan")
+    inside = values if least >= low and most <= high else values.clamp(low, high)
+    place = ((inside - low) * (bins / (high - low))).to(torch.int32).clamp(max=bins - 1)
+    if place.is_cuda:
+        return torch.bincount(place, minlength=bins).cpu().numpy()
+    # Twice as fast as torch's, and as its histc.
+    return np.bincount(place.numpy(), minlength=bins)

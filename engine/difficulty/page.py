@@ -33,7 +33,8 @@ def division_page(
     parts = ["# Caption difficulty", _READING, f"![Shares by kind of captions]({picture})"]
     parts += ["## Shares", f"Rule: {rule}.", "\n".join(_shares(noted))]
     parts += ["## Voters", "\n".join(_voters(noted, thresholds))]
-    parts += ["## Who votes", "\n".join(_robustness(noted))]
+    names = [each["voter"] for each in thresholds]
+    parts += ["## Who votes", "\n".join(_robustness(noted, names))]
     return "\n\n".join(parts) + "\n"
 
 
@@ -49,21 +50,19 @@ def _voters(noted: Sequence[Mapping[str, Any]], thresholds: Sequence[Mapping[str
     yield from _head(
         "voter", "threshold", "rule", "precision", "recall", "batch", *(f"accepts of {k}" for k in kinds)
     )
-    for each in thresholds:
-        accepts = (f"{about['accepts'][each['voter']]:.1%}" for about in noted)
+    for number, each in enumerate(thresholds):
+        accepts = (f"{about['accepts'][number]:.1%}" for about in noted)
         shares = (f"{each['precision']:.1%}", f"{each['recall']:.1%}", f"{each['batch']:,}")
         yield _line(each["voter"], f"{each['value']:.4f}", each["rule"], *shares, *accepts)
 
 
-def _robustness(noted: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _robustness(noted: Sequence[Mapping[str, Any]], voters: Sequence[str]) -> Iterator[str]:
     """Kappa between divisions by drawn voters, and between that of all and that of all but one."""
     yield from _head("captions", "drawn", "kappa", "linear kappa", "least kappa without one voter")
     for about in noted:
         found = about["robustness"]
-        if "none" in found:
-            yield _line(about["captions"], "-", "-", "-", found["none"])
-            continue
-        without = {voter: value for voter, value in found["kappa_without"].items() if value is not None}
+        kappas = zip(voters, found["kappa_without"], strict=True)
+        without = {voter: value for voter, value in kappas if value is not None}
         least = min(without, key=lambda voter: without[voter]) if without else None
         told = "-" if least is None else f"{without[least]:.3f} ({least})"
         drawn = f"{found['draw']} voters, {len(found['drawn'])} times"

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from engine.difficulty.tables import pairs_schema
 from engine.difficulty.voting import CATEGORIES, VotingRule, categorize
+from engine.errors import StorageError
 from engine.evaluation.pairs import PairTables, PartPairs
 from engine.retrieval.cosines import paired
 
@@ -36,8 +37,7 @@ def divide(
         StorageError: a table of vectors is not there, or is not what its fingerprint says.
         ValueError: the rule does not fit so many voters.
     """
-    images = voters[0].images.images(part)
-    counts = voters[0].captions.captions(part).counts
+    images, counts = voters[0].images.images(part), _counts(voters, part)
     starts = np.cumsum(counts) - counts
     cells, scores = _together([_seen(voter.read(part), starts) for voter in voters])
     votes = scores >= np.asarray(thresholds)
@@ -55,6 +55,19 @@ def divide(
         pa.array(images.errors, pa.string()),
     ]
     return pa.table(columns, schema=pairs_schema(len(voters)))
+
+
+def _counts(voters: Sequence[PairTables], part: str) -> NDArray[np.int64]:
+    """(n,): how many captions each sample has; a voter may have failed on a sample, and has none then."""
+    told = np.stack([voter.captions.captions(part).counts for voter in voters])
+    counts = told.max(axis=0)
+    if (wrong := (told != counts) & (told > 0)).any():
+        voter = voters[int(np.argwhere(wrong)[0][0])]
+        raise StorageError(
+            f"{voter.captions.tables.table(part).uri}: has other captions than the tables of the other "
+            "voters; delete it, and run the recipe again"
+        )
+    return np.asarray(counts)
 
 
 def _seen(pairs: PartPairs, starts: NDArray[np.int64]) -> _Seen:

@@ -96,13 +96,21 @@ class Division:
         names = lists.flatten().to_pylist()
         number = {name: code for code, name in enumerate(CATEGORIES)}
         codes = np.array([number.get(name, -1) for name in names], np.int8)
-        starts = np.cumsum(counts) - counts
-        return np.asarray(codes[starts[pairs.rows[pairs.owners]] + pairs.places])
+        rows, starts = pairs.rows[pairs.owners], np.cumsum(counts) - counts
+        # Of a sample that no voter could embed there are no categories.
+        there = pairs.places < counts[rows]
+        found = np.full(len(rows), -1, np.int8)
+        found[there] = codes[starts[rows[there]] + pairs.places[there]]
+        return found
 
     @property
     def done(self) -> bool:
         """Whether it was made to its end."""
         return (self.directory / "result.json").exists()
+
+    def is_summed_up(self, settings: Difficulty, seed: int) -> bool:
+        """Whether result.json is there, and tells of these draws of voters."""
+        return self.done and self.noted().get("robustness_by") == drawn_by(settings, seed)
 
     def noted(self) -> dict[str, Any]:
         """What `finish` wrote; empty before."""
@@ -124,6 +132,11 @@ def voter_tables(recipe: Recipe, run: RunDirectory, captions: str) -> list[PairT
     assert settings is not None
     chosen = Pairs.model_validate({"captions": captions})
     return [pair_tables(recipe, run, voter, chosen, "difficulty.voters") for voter in settings.voters]
+
+
+def drawn_by(settings: Difficulty, seed: int) -> dict[str, Any]:
+    """What decides how robust a division is found, beside the division."""
+    return {"draw": settings.drawn, "repeats": settings.repeats, "seed": seed}
 
 
 def rule_of(settings: Difficulty) -> VotingRule:

@@ -72,9 +72,9 @@ def _note(run: RunDirectory, pairs: PairTables, settings: Calibration, seed: int
 
 
 def write_threshold(place: Location, voter: str, chosen: Threshold, batch: int) -> None:
-    """Keep a voter's threshold with what it was chosen by."""
+    """Keep a voter's threshold with what it was chosen by; one that is there stands."""
     about = {"voter": voter, "batch": batch, **asdict(chosen)}
-    place.write_bytes(json.dumps(about, indent=1, ensure_ascii=False).encode())
+    place.write_bytes(json.dumps(about, indent=1, ensure_ascii=False).encode(), replace=False)
 
 
 def read_threshold(place: Location) -> dict[str, Any]:

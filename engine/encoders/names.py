@@ -10,7 +10,7 @@ from typing import Literal, cast, get_args
 
 from engine.errors import RecipeError
 from engine.schema import LEVELS
-from engine.storage.fingerprint import digest_file, digest_of, model_digest
+from engine.storage.fingerprint import digest_of, digest_once, model_digest
 
 Backend = Literal["open_clip", "hf", "sentence", "python", "connote"]
 
@@ -101,7 +101,7 @@ class EncoderName:
             RecipeError: there is no such file, model or function.
         """
         if files := self.files():
-            return digest_of(self.backend, *(digest_file(file) for file in files))
+            return digest_of(self.backend, *(digest_once(file) for file in files))
         match self.backend:
             case "hf" | "sentence":
                 return digest_of(self.backend, model_digest(self.model, self.revision))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -11,10 +12,11 @@ from engine.difficulty.voters import voters_of
 from engine.embeddings import check_complete
 from engine.errors import RecipeError
 from engine.evaluation.pairs import PairTables, pair_tables
+from engine.evaluation.reference import published
 from engine.evaluation.tables import Evaluation
 from engine.recipe import Recipe, TestSet
 from engine.rundir import RunDirectory
-from engine.storage import Location
+from engine.storage import Location, digest_of
 
 
 @dataclass(frozen=True)
@@ -66,20 +68,40 @@ def asked(recipe: Recipe, run: RunDirectory) -> list[Asked]:
     """
     settings = recipe.evaluate
     assert settings is not None
-    return [_asked(recipe, run, model, chosen) for chosen in settings.sets for model in settings.models]
+    found = list[Asked]()
+    for chosen in settings.sets:
+        if chosen.reference:
+            published(chosen.reference)  # refused here rather than when all is measured
+        source, own = run, recipe
+        if chosen.run is not None:
+            source = RunDirectory.at(chosen.run)
+            own = source.read_recipe()
+        try:
+            found += _of_set(recipe, run, chosen, own, source)
+        except RecipeError as error:
+            if chosen.run is None:
+                raise
+            raise RecipeError(f"evaluate.sets, {chosen.name} ({source.root.uri}): {error}") from error
+    return found
 
 
-def _asked(recipe: Recipe, run: RunDirectory, model: str, chosen: TestSet) -> Asked:
-    source, own = run, recipe
-    if chosen.run is not None:
-        source = RunDirectory.at(chosen.run)
-        own = source.read_recipe()
-    together = chosen.same_texts == "together"
-    pairs = pair_tables(own, source, model, chosen, f"evaluate.models, set {chosen.name}", together)
-    plan = check_complete([pairs.images, pairs.captions], source.read_plan())
-    division = None
-    if own.difficulty and chosen.captions in own.difficulty.captions:
-        division = Division.of(source, own, chosen.captions, voters_of(own, source), plan)
-    assert recipe.evaluate is not None
-    answer = Evaluation.of(run).one(pairs, division, recipe.evaluate, recipe.run.seed, plan)
-    return Asked(model, chosen, source, pairs, division, plan, answer)
+def told_of(work: Sequence[Asked]) -> str:
+    """A digest of what the page of an evaluation tells: which answers, by which names."""
+    return digest_of(*(f"{one.model} {one.chosen} {one.answer.name}" for one in work))
+
+
+def _of_set(
+    recipe: Recipe, run: RunDirectory, chosen: TestSet, own: Recipe, source: RunDirectory
+) -> list[Asked]:
+    """Every model on one set, whose pairs lie in the run `source` by the recipe `own`."""
+    settings, plan, division, found = recipe.evaluate, source.read_plan(), None, list[Asked]()
+    assert settings is not None
+    section, together = f"evaluate.models, set {chosen.name}", chosen.same_texts == "together"
+    for model in settings.models:
+        pairs = pair_tables(own, source, model, chosen, section, together)
+        plan = check_complete([pairs.images, pairs.captions], plan)
+        if not found and own.difficulty and chosen.captions in own.difficulty.captions:
+            division = Division.of(source, own, chosen.captions, voters_of(own, source), plan)
+        answer = Evaluation.of(run).one(pairs, division, settings, recipe.run.seed, plan)
+        found.append(Asked(model, chosen, source, pairs, division, plan, answer))
+    return found

@@ -26,6 +26,7 @@ class Head:
         images: how many have a vector.
         without: how many have none.
         owners: (m,), int64, ascending: the image of each caption.
+        vectors: (m,), int64: which row of the part's caption vectors each is.
         categories: (m,), int8: codes of `engine.difficulty.voting.CATEGORIES`, -1 for none.
         digests: (m,), uint64, of the captions' texts, equal where these are; None if each stands alone.
     """
@@ -33,6 +34,7 @@ class Head:
     images: int
     without: int
     owners: NDArray[np.int64]
+    vectors: NDArray[np.int64]
     categories: NDArray[np.int8]
     digests: NDArray[np.uint64] | None
 
@@ -46,7 +48,8 @@ class Gallery:
         categories: (p,), int8.
         images: (parts + 1,), int64: where each part's images begin.
         texts: (parts + 1,), int64: where each part's texts begin.
-        kept: of each part (m,), which of its captions are texts; one that another caption equals is not.
+        vectors: of each part, which rows of its caption vectors are its texts; one whose caption equals
+            another is not.
         others: (images,), int64: a text of another image for each, -1 where there is none.
         without: images without a vector.
     """
@@ -55,7 +58,7 @@ class Gallery:
     categories: NDArray[np.int8]
     images: NDArray[np.int64]
     texts: NDArray[np.int64]
-    kept: list[NDArray[np.bool_]]
+    vectors: list[NDArray[np.int64]]
     others: NDArray[np.int64]
     without: int
 
@@ -82,7 +85,9 @@ def gallery(heads: Sequence[Head], seed: int) -> Gallery:
     once = np.sort(first)
     matches = Matches(owners[once], numbers[once])
     categories = np.concatenate([head.categories for head in heads])[once]
-    parts = [kept[start:stop] for start, stop in pairwise(captions)]
+    parts = [
+        head.vectors[kept[start:stop]] for head, (start, stop) in zip(heads, pairwise(captions), strict=True)
+    ]
     without = sum(head.without for head in heads)
     others = _others(matches, int(images[-1]), int(texts[-1]), seed)
     return Gallery(matches, categories, images, texts, parts, others, without)

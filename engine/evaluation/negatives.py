@@ -34,7 +34,7 @@ def draw_others(owners: NDArray[np.int64], images: int, seed: int) -> NDArray[np
     starts = np.searchsorted(owners, np.arange(images))
     own = np.searchsorted(owners, np.arange(images), side="right") - starts
     others = len(owners) - own
-    drawn = np.random.default_rng(seed).integers(np.maximum(others, 1))
+    drawn = np.random.default_rng(seed % 2**64).integers(np.maximum(others, 1))
     # An image's own texts lie together, and are passed over.
     return np.where(others > 0, drawn + np.where(drawn >= starts, own, 0), -1).astype(np.int64)
 

@@ -45,7 +45,9 @@ def page(table: pa.Table, references: Mapping[str, str]) -> str:
             parts += [f"### {_WAYS[way]}", _overall(found, name, way, [*models, *theirs], some)]
         theirs = list(dict.fromkeys(row["model"] for row in printed if row["way"] == "pairs"))
         parts += ["### Pairs", _pairs(found, name, [*models, *theirs], some)]
-        parts.append(f"![Similarities](similarities-{name}.png) ![AUPRC by category](auprc-{name}.png)")
+        parts.append(f"![Similarities](similarities-{name}.png)")
+        if any(row["figure"] == "AUPRC" for row in some):
+            parts[-1] += f" ![AUPRC by category](auprc-{name}.png)"
         categories = [each for each in dict.fromkeys(row["category"] for row in some) if each != ALL]
         for way in WAYS if categories else ():
             both = [*models, *_models(printed, way, of_category=True)]
@@ -84,14 +86,16 @@ def _overall(found: _Rows, name: str, way: str, models: Sequence[str], rows: Seq
 
 
 def _by_category(found: _Rows, name: str, way: str, models: Sequence[str], categories: Sequence[str]) -> str:
-    """R@5 and medR of each category, by the paper's denominators and the natural ones."""
+    """A recall and medR of each category, by the paper's denominators and the natural ones."""
+    recalls = [key[-1] for key in found if key[:3] == (name, models[0], way) and key[-1].startswith("R@")]
+    figures = ("R@5" if "R@5" in recalls else recalls[0], "medR")
     head, lines = ["model", "denominators"], list[list[str]]()
-    head += [f"{figure}, {category}" for figure in ("R@5", "medR") for category in categories]
+    head += [f"{figure}, {category}" for figure in figures for category in categories]
     for model in models:
         for reading in ("paper", "natural"):
             cells = [
                 _cell(found.get((name, model, way, category, reading, figure)), figure)
-                for figure in ("R@5", "medR")
+                for figure in figures
                 for category in categories
             ]
             # Of published figures there is one reading.

@@ -31,6 +31,7 @@ class PartPairs:
         rows: (n,), int64: which sample of the part each image is.
         numbers: (n,), uint64: the images' ids as numbers.
         places: (m,), int64: which of its image's captions each is, from 0 on.
+        vectors: (m,), int64: which row of the captions' table of vectors each is.
         without: how many images of the part have no vector.
     """
 
@@ -40,6 +41,7 @@ class PartPairs:
     rows: NDArray[np.int64]
     numbers: NDArray[np.uint64]
     places: NDArray[np.int64]
+    vectors: NDArray[np.int64]
     without: int
 
 
@@ -86,19 +88,27 @@ class PairTables:
             np.flatnonzero(images.good),
             images.numbers[images.good],
             captions.places[kept],
+            np.flatnonzero(kept),
             int((~images.good).sum()),
         )
 
-    def digests(self, row: Mapping[str, Any], pairs: PartPairs) -> NDArray[np.uint64] | None:
+    def reader(self) -> SampleReader | None:
+        """Of the captions' texts, for `digests`; it holds a shard's catalog, so one serves many parts."""
+        return SampleReader(self.texts) if self.texts else None
+
+    def digests(
+        self, reader: SampleReader | None, row: Mapping[str, Any], pairs: PartPairs
+    ) -> NDArray[np.uint64] | None:
         """(m,), of the captions' texts, equal where these are; None where each stands alone.
 
         Args:
+            reader: of `reader`.
             row: the part's, of the plan.
             pairs: of that part.
         """
-        if self.texts is None:
+        if reader is None:
             return None
-        samples = SampleReader(self.texts).part(row)
+        samples = reader.part(row)
         found = np.zeros(len(pairs.owners), np.uint64)
         for number, (sample, place) in enumerate(zip(pairs.rows[pairs.owners], pairs.places, strict=True)):
             one = samples[sample]

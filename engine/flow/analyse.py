@@ -59,7 +59,6 @@ def analyse(
         raise RecipeError(
             f"sample.count is {recipe.sample.count:,}, and the run has {rows:,} images; lower it"
         )
-    # They work one after the other: what the cluster must carry is the largest of them.
     reserved = [
         Reservation(name, getattr(job, "actors", 1), job.cpus, job.gpus)
         for name, job in (
@@ -70,7 +69,6 @@ def analyse(
         )
         if job is not None
     ]
-    reserved = sorted(reserved, key=lambda each: (each.actors * each.gpus, each.actors * each.cpus))[-1:]
     lines: list[str] = []
     with ExitStack() as stack:
         started: list[bool] = []
@@ -78,7 +76,7 @@ def analyse(
         def start_ray() -> None:
             if not started:
                 started.append(True)
-                stack.enter_context(cluster(address, reserved, verbose))
+                stack.enter_context(cluster(address, reserved, verbose, together=False))
 
         def once(result: Location, by: str, function: Callable[..., None], *arguments: Any) -> None:
             """Have a task make a file that is not there yet, or was made by something else."""

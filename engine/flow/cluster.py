@@ -31,7 +31,11 @@ class Reservation:
 
 @contextmanager
 def cluster(
-    address: str | None, pools: Sequence[Reservation], verbose: bool, beside: float = 0
+    address: str | None,
+    pools: Sequence[Reservation],
+    verbose: bool,
+    beside: float = 0,
+    together: bool = True,
 ) -> Iterator[None]:
     """Connect to the cluster at `address` (or RAY_ADDRESS), else start one on this machine.
 
@@ -40,15 +44,17 @@ def cluster(
 
     Args:
         address: of the cluster.
-        pools: what is reserved at the same time.
+        pools: what is reserved.
         verbose: show Ray's and the workers' logs.
         beside: CPUs that tasks beside the pools reserve.
+        together: whether the pools reserve at the same time, or one after the other.
 
     Raises:
         RecipeError: the cluster does not answer or is too small for the pools.
     """
-    cpus = sum(pool.cpus * pool.actors for pool in pools) + beside
-    gpus = sum(pool.gpus * pool.actors for pool in pools)
+    carried = sum if together else max
+    cpus = carried([pool.cpus * pool.actors for pool in pools] or [0.0]) + beside
+    gpus = carried([pool.gpus * pool.actors for pool in pools] or [0.0])
     # Ray's own defaults phone home and hold back worker logs' duplicates; neither is wanted here.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     address = address or os.environ.get("RAY_ADDRESS")

@@ -12,11 +12,12 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from engine.difficulty.agreement import robustness
+from engine.clustering.drawing import bar
+from engine.difficulty.agreement import Robustness, robustness
 from engine.difficulty.calibration import Drawn, count_batches
 from engine.difficulty.page import division_page
 from engine.difficulty.part import divide
-from engine.difficulty.tables import Division, rule_in_words, rule_of, voter_tables
+from engine.difficulty.tables import Division, drawn_by, rule_in_words, rule_of, voter_tables
 from engine.difficulty.threshold import Threshold, choose_threshold
 from engine.difficulty.voters import Voter, read_threshold, voters_of, write_threshold
 from engine.difficulty.voting import CATEGORIES, VotingRule, categorize
@@ -27,6 +28,9 @@ from engine.flow.spread import call, each, results, slices
 from engine.maps.shares import draw_shares
 from engine.recipe import Calibration, Difficulty, Recipe
 from engine.rundir import RunDirectory
+
+#: Of calibration pairs, how many more are read than are wanted: a factor, and a few.
+_SPARE, _MORE = 1.1, 200
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,8 @@ def divide_run(
     for _, tables in work:
         plan = check_complete([t for pairs in tables for t in (pairs.images, pairs.captions)], plan)
     voters = _calibrate(recipe, run, start_ray, say)
-    thresholds = [read_threshold(voter.note) for voter in voters]
+    # Under the names of this recipe: a model that was moved keeps its threshold.
+    thresholds = [{**read_threshold(voter.note), "voter": voter.name} for voter in voters]
     made = list[Division]()
     for captions, tables in work:
         division = Division.of(run, recipe, captions, voters, plan)
@@ -81,20 +86,23 @@ def _calibrate(
             continue
         start_ray()
         say(f"calibrating {voter.name}")
-        pieces = each(slices(voter.plan["part"].to_pylist()), _draw, voter.pairs, calibration, seed)
-        chosen, count = call(
-            _choose, pieces, calibration, seed, bool(settings.gpus), cpus=settings.cpus, gpus=settings.gpus
-        )
+        parts, rows = slices(voter.plan["part"].to_pylist()), sum(voter.plan["rows"].to_pylist())
+        reserved = {"cpus": settings.cpus, "gpus": settings.gpus}
+        # Readers draw somewhat more than is wanted, since some have no vector; rarely that is too few.
+        for share in ((_SPARE * calibration.pairs + _MORE) / max(rows, 1), 1.0):
+            pieces = each(parts, _draw, voter.pairs, seed, share)
+            chosen, count = call(_choose, pieces, calibration, seed, bool(settings.gpus), **reserved)
+            if count == calibration.pairs or share >= 1:
+                break
         if count < calibration.batch:
             say(f"           only {count:,} pairs, less than a batch of {calibration.batch:,}: they are one")
         write_threshold(voter.note, voter.name, chosen, min(count, calibration.batch))
     return voters
 
 
-def _draw(parts: Sequence[str], pairs: PairTables, calibration: Calibration, seed: int) -> Drawn:
-    """Of a slice, the pairs that may be among the drawn ones of all."""
-    found = Drawn.joined([Drawn.of(pairs.read(part), seed) for part in parts])
-    return found.lowest(calibration.pairs, seed)
+def _draw(parts: Sequence[str], pairs: PairTables, seed: int, share: float) -> Drawn:
+    """Of a slice, about this share of the pairs: those with the lowest lots."""
+    return Drawn.joined([Drawn.of(pairs.read(part), seed).below(bar(share), seed) for part in parts])
 
 
 def _choose(pieces: Sequence[Any], calibration: Calibration, seed: int, gpu: bool) -> tuple[Threshold, int]:
@@ -119,8 +127,7 @@ def _divide_all(
     division, parts = votes.division, plan["part"].to_pylist()
     done = division.tables.done()
     todo = [part for part in parts if part not in done]
-    by = {"draw": settings.draw, "repeats": settings.repeats, "seed": seed}
-    if not todo and division.noted().get("robustness_by") == by:
+    if not todo and division.is_summed_up(settings, seed):
         return
     start_ray()
     if todo:
@@ -128,7 +135,7 @@ def _divide_all(
         results(each(slices(todo), _divide, votes, cpus=1))
     pieces = each(slices(parts), _patterns, division)
     found = call(_sum_up, pieces, votes, settings, seed)
-    division.finish({**found, "robustness_by": by, "finished": time.time()})
+    division.finish({**found, "robustness_by": drawn_by(settings, seed), "finished": time.time()})
 
 
 def _divide(parts: Sequence[str], votes: _Votes) -> None:
@@ -166,20 +173,13 @@ def _sum_up(pieces: Sequence[Any], votes: _Votes, settings: Difficulty, seed: in
         "without": without,
         "counts": dict(zip(CATEGORIES, codes.astype(int).tolist(), strict=True)),
         "shares": {n: float(c / max(counts.sum(), 1)) for n, c in zip(CATEGORIES, codes, strict=True)},
-        "accepts": {
-            voter: float(rows[:, column] @ counts / max(counts.sum(), 1))
-            for column, voter in enumerate(votes.division.voters)
-        },
+        "accepts": [float(rows[:, column] @ counts / max(counts.sum(), 1)) for column in range(voters)],
     }
-    draw = settings.draw or max(1, voters - 1)
-    try:
-        found = robustness(rows, votes.rule, draw, settings.repeats, seed, counts)
-    except ValueError as error:  # the rule fits no smaller pool
-        return {**about, "robustness": {"none": str(error)}}
-    return {**about, "robustness": {"draw": draw, **_told(found, votes.division.voters)}}
+    found = robustness(rows, votes.rule, settings.drawn, settings.repeats, seed, counts)
+    return {**about, "robustness": {"draw": settings.drawn, **_told(found)}}
 
 
-def _told(found: Any, voters: Sequence[str]) -> dict[str, Any]:
+def _told(found: Robustness) -> dict[str, Any]:
     def number(value: float) -> float | None:
         return float(value) if np.isfinite(value) else None
 
@@ -188,5 +188,5 @@ def _told(found: Any, voters: Sequence[str]) -> dict[str, Any]:
         "shares": found.shares.tolist(),
         "kappa": [number(value) for value in found.kappas],
         "linear_kappa": [number(value) for value in found.linear],
-        "kappa_without": {v: number(k) for v, k in zip(voters, found.without, strict=True)},
+        "kappa_without": [number(value) for value in found.without],
     }

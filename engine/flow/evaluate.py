@@ -9,9 +9,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv
 
+from engine.analyses import note_made
 from engine.difficulty.voting import CATEGORIES
 from engine.errors import RecipeError
-from engine.evaluation.asked import Asked, asked
+from engine.evaluation.asked import Asked, asked, told_of
 from engine.evaluation.negatives import pair_figures
 from engine.evaluation.page import page
 from engine.evaluation.pictures import auprc_picture, similarities_picture
@@ -65,6 +66,7 @@ def _tell(place: Evaluation, whole: pa.Table, work: Sequence[Asked]) -> None:
             place.picture("auprc", name).write_bytes(drawn)
     references = {each.chosen.name: each.chosen.reference for each in work if each.chosen.reference}
     place.page.write_bytes(page(whole, references).encode())
+    note_made(place.page, told_of(work))
 
 
 def _measure(one: Asked, settings: Evaluate, seed: int) -> None:

@@ -76,6 +76,7 @@ def rank_pairs(
     for cut in slices(parts, max(1, _IMAGES * len(parts) // max(images, 1))):
         some.append(_Slice(first, list(cut)))
         first += len(cut)
+    parts = ray.put(parts)
     own = start(_joined, each(some, _own, parts, whole, pairs))
     device = "cuda" if gpus else "cpu"
     counts = each(some, _count, parts, whole, own, pairs, device, cpus=cpus, gpus=gpus)
@@ -83,13 +84,14 @@ def rank_pairs(
 
 
 def _heads(rows: Sequence[Mapping[str, Any]], pairs: PairTables, division: Division | None) -> list[Head]:
-    found = []
+    found, reader = [], pairs.reader()
     for row in rows:
         some = pairs.read(row["part"])
         codes = np.full(len(some.owners), -1, np.int8)
         categories = division.codes(row["part"], some) if division else codes
-        digests = pairs.digests(row, some)
-        found.append(Head(len(some.images), some.without, some.owners, categories, digests))
+        digests = pairs.digests(reader, row, some)
+        owned = some.owners, some.vectors
+        found.append(Head(len(some.images), some.without, *owned, categories, digests))
     return found
 
 
@@ -124,7 +126,8 @@ def _count(
         the similarity of each image with its other text.
     """
     images, rows = _images(cut, pairs), cut.images(whole)
-    standings = Standings(whole.matches, torch.from_numpy(own).to(device))
+    # Arrays that Ray hands over may not be written to, and torch wants such as may.
+    standings = Standings(whole.matches, torch.from_numpy(own.copy()).to(device))
     wanted, others = whole.others[rows], np.full(len(images), np.nan)
     for columns, texts in _texts(parts, whole, pairs):
         if len(images):
@@ -148,7 +151,7 @@ def _texts(
         if wanted is not None:
             there = bool(((wanted >= columns.start) & (wanted < columns.stop)).any())
         if there:
-            yield columns, pairs.read(part).texts[whole.kept[index]]
+            yield columns, pairs.captions.captions(part).vectors[whole.vectors[index]]
 
 
 def _shifted(cosines: Cosines, images: slice, texts: slice) -> Similarity:
@@ -170,7 +173,6 @@ def _joined(pieces: Sequence[Any]) -> NDArray[np.float64]:
 def _ranked(
     some: Sequence[_Slice], whole: Gallery, own: NDArray[np.float64], counts: Sequence[Any]
 ) -> Ranked:
-    # Arrays that Ray hands over may not be written to, and torch wants such as may.
     standings, others = Standings(whole.matches, torch.from_numpy(own.copy())), []
     for cut, reference in zip(some, counts, strict=True):
         of_images, of_texts, compared = ray.get(reference)

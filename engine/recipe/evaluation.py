@@ -43,7 +43,7 @@ class Difficulty(Reserving):
     rule: Literal["unanimity", "quorum", "tie_breaker"] = "unanimity"
     easy: int | None = Field(default=None, ge=1)  # quorum: accepting voters from which on a pair is easy
     hard: int | None = Field(default=None, ge=0)  # quorum: accepting voters up to which a pair is hard
-    draw: int | None = Field(default=None, ge=1)  # voters of a repeat; by default all but one
+    draw: int | None = Field(default=None, ge=1)  # voters of a repeat
     repeats: int = Field(default=10, ge=2)  # divisions by drawn voters, which are compared
 
     @field_validator("voters", mode="before")
@@ -70,9 +70,27 @@ class Difficulty(Reserving):
             raise ValueError(f"easy and hard belong to rule: quorum, not to {self.rule}")
         if self.rule == "tie_breaker" and (voters < 3 or voters % 2 == 0):
             raise ValueError(f"rule: tie_breaker needs an odd number of voters, three or more, not {voters}")
-        if self.draw is not None and self.draw > voters:
-            raise ValueError(f"draw: {self.draw} of {voters} voters cannot be drawn")
+        self._draws_fit()
         return self
+
+    def _draws_fit(self) -> None:
+        if self.draw is None:
+            return
+        if self.draw > len(self.voters):
+            raise ValueError(f"draw: {self.draw} of {len(self.voters)} voters cannot be drawn")
+        if self.rule == "tie_breaker" and (self.draw < 3 or self.draw % 2 == 0):
+            raise ValueError(f"draw: rule tie_breaker needs an odd number, three or more, not {self.draw}")
+        if self.easy is not None and self.draw < self.easy:
+            raise ValueError(f"draw: {self.draw} voters never reach easy: {self.easy}")
+
+    @property
+    def drawn(self) -> int:
+        """Voters of a repeat: as many as were asked for, or as few fewer than all as the rule allows."""
+        if self.draw is not None:
+            return self.draw
+        if self.rule == "tie_breaker":
+            return max(3, len(self.voters) - 2)
+        return max(1, self.easy or 1, len(self.voters) - 1)
 
 
 class TestSet(Pairs):

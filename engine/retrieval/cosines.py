@@ -18,6 +18,8 @@ from torch import Tensor
 _STEP = 2.0**-25
 #: Unit vectors in low precision are this much longer at most; far below what the sums have room for.
 _LONGEST = 1.1
+#: Pairs that are compared at once.
+_PIECE = 2048
 
 
 class Cosines:
@@ -39,10 +41,13 @@ class Cosines:
                 f"images have {images.shape[-1]} components and texts {texts.shape[-1]}: other encoders"
             )
         self._images, self._texts = (_on_grid(each, device) for each in (images, texts))
+        self._rows, self._exact = slice(0, 0), self._images[:0].double()
 
     def __call__(self, rows: slice, columns: slice) -> Tensor:
         """(rows, columns), float64: the largest cosine of an image's vectors with a text's."""
-        images, texts = self._images[rows].double(), self._texts[columns].double()
+        if rows != self._rows:  # block after block of the same rows is asked for
+            self._rows, self._exact = rows, self._images[rows].double()
+        images, texts = self._exact, self._texts[columns].double()
         products = images.flatten(0, 1) @ texts.flatten(0, 1).T
         if images.shape[1] == texts.shape[1] == 1:
             return products
@@ -52,8 +57,13 @@ class Cosines:
 
 def paired(images: NDArray[Any], texts: NDArray[Any]) -> Tensor:
     """(n,), float64: the cosine of each image and the text of its row, bit by bit as `Cosines` has it."""
-    one, other = _on_grid(images, "cpu").double(), _on_grid(texts, "cpu").double()
-    return torch.einsum("nkd,nld->nkl", one, other).flatten(1).amax(dim=1)
+    one, other = _on_grid(images, "cpu"), _on_grid(texts, "cpu")
+    found = one.new_empty(len(one), dtype=torch.float64)
+    for start in range(0, len(one), _PIECE):
+        rows = slice(start, start + _PIECE)
+        products = one[rows].double() @ other[rows].double().transpose(1, 2)
+        found[rows] = products.flatten(1).amax(dim=1)
+    return found
 
 
 def _on_grid(vectors: NDArray[Any], device: str) -> Tensor:

@@ -18,7 +18,9 @@ class Sides:
         order = np.argsort(numbers, kind="stable")
         ordered = numbers[order]
         turn = np.arange(len(order)) - np.searchsorted(ordered, ordered)
-        self._waves = [order[turn == wave] for wave in range(int(turn.max(initial=-1)) + 1)]
+        by_turn = np.argsort(turn, kind="stable")
+        waves = np.split(order[by_turn], np.flatnonzero(np.diff(turn[by_turn])) + 1)
+        self._waves = [wave for wave in waves if len(wave)]
         self._numbers = [numbers[wave] for wave in self._waves]
 
     def count(self, scores: Tensor, own: Tensor, rows: slice, ahead: NDArray[np.int64]) -> None:
@@ -30,6 +32,8 @@ class Sides:
             rows: which of this side's numbers the block holds.
             ahead: (p,), is changed.
         """
+        # One for all waves: to get fresh memory takes longer than to compare.
+        buffer = torch.empty_like(scores)
         for wave, numbers in zip(self._waves, self._numbers, strict=True):
             start, stop = np.searchsorted(numbers, (rows.start, rows.stop))
             pairs, at = wave[start:stop], numbers[start:stop] - rows.start
@@ -38,14 +42,13 @@ class Sides:
             # Rows are picked only where the wave leaves some out: a copy costs more than comparing.
             some = scores if len(at) == len(scores) else scores[torch.from_numpy(at).to(scores.device)]
             bar = own[torch.from_numpy(pairs).to(own.device)]
-            ahead[pairs] += _reached(some, bar).cpu().numpy().astype(np.int64)
+            ahead[pairs] += _reached(some, bar, buffer[: len(at)]).cpu().numpy().astype(np.int64)
 
 
-def _reached(scores: Tensor, bar: Tensor) -> Tensor:
-    """(r,): how many of a row's scores reach its bar."""
+def _reached(scores: Tensor, bar: Tensor, buffer: Tensor) -> Tensor:
+    """(r,): how many of a row's scores reach its bar; the buffer is of the scores' shape and order."""
     # As numbers: comparing to truth values, and summing those, takes five times as long.
-    reached = torch.empty_like(scores)
-    return torch.ge(scores, bar[:, None], out=reached).sum(dim=1)
+    return torch.ge(scores, bar[:, None], out=buffer).sum(dim=1)
 
 
 def equal_later(

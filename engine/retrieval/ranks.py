@@ -58,7 +58,12 @@ class Ranks:
 
 
 def ranks(
-    similarity: Similarity, matches: Matches, images: int, texts: int, block: tuple[int, int] = BLOCK
+    similarity: Similarity,
+    matches: Matches,
+    images: int,
+    texts: int,
+    block: tuple[int, int] = BLOCK,
+    own: Tensor | None = None,
 ) -> Ranks:
     """Rank every matching pair both ways; exactly as sorting would, ties by the rule above.
 
@@ -68,13 +73,15 @@ def ranks(
         images: how many there are.
         texts: how many there are.
         block: images and texts of one block. The ranks depend on it only where the similarities do.
+        own: (p,), the pairs' similarities where they are known to the last bit; else they are asked for.
 
     Raises:
         ValueError: a pair is out of range or there twice, a block has another shape, or a
             similarity is no number; the message names the image and the text.
     """
     check_matches(matches, images, texts)
-    own = matching_scores(similarity, matches, images, texts, block)
+    if own is None:
+        own = matching_scores(similarity, matches, images, texts, block)
     standings = Standings(matches, own)
     standings.count(similarity, slice(0, images), slice(0, texts), block)
     return standings.ranks()

@@ -116,7 +116,7 @@ class Resamples:
 
     def weights(self) -> Iterator[NDArray[np.int64]]:
         """(images,) for each draw: how often each image was drawn."""
-        rng = np.random.default_rng(self.seed)
+        rng = np.random.default_rng(self.seed % 2**64)
         for _ in range(self.draws):
             yield np.bincount(rng.integers(self.images, size=self.images), minlength=self.images)
 

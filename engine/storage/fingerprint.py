@@ -72,7 +72,7 @@ def _directory_digest(root: Path) -> str:
     }
     names = sorted(files)
     with ThreadPoolExecutor(8) as threads:
-        digests = threads.map(_digest_once, (files[name] for name in names))
+        digests = threads.map(digest_once, (files[name] for name in names))
         return digest_of(*(text for pair in zip(names, digests, strict=True) for text in pair))
 
 
@@ -81,7 +81,8 @@ def _counts(path: Path) -> bool:
     return path.suffix.lower() != ".md" and not any(part.startswith(".") for part in path.parts)
 
 
-def _digest_once(file: Path) -> str:
+def digest_once(file: Path) -> str:
+    """Hex digest of a file's content, read once by a process while its size and time stay."""
     stat = file.stat()
     return _digest_version(file, stat.st_size, stat.st_mtime_ns)
 

@@ -18,7 +18,9 @@ def heads(parts: list[list[list[str]]], together: bool) -> list[Head]:
         owners = np.repeat(np.arange(len(part)), [len(image) for image in part])
         digests = np.array([sum(map(ord, text)) for text in texts], np.uint64) if together else None
         codes = np.array([len(text) % 3 for text in texts], np.int8)
-        found.append(Head(len(part), 1, owners.astype(np.int64), codes, digests))
+        # Every other caption vector of the table belongs to no pair.
+        vectors = 2 * np.arange(len(texts))
+        found.append(Head(len(part), 1, owners.astype(np.int64), vectors, codes, digests))
     return found
 
 
@@ -26,8 +28,8 @@ def texts_of(made: Gallery, parts: list[list[list[str]]]) -> list[str]:
     """The text of each number, part by part."""
     found = []
     for index, part in enumerate(parts):
-        captions = np.array([text for image in part for text in image], object)
-        kept = captions[made.kept[index]].tolist()
+        captions = [text for image in part for text in image]
+        kept = [captions[vector // 2] for vector in made.vectors[index]]
         assert len(kept) == made.texts[index + 1] - made.texts[index]
         found += kept
     return found
