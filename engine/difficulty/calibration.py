@@ -68,7 +68,8 @@ def count_batches(some: Drawn, batch: int, device: str = "cpu") -> Histogram:
     images, texts = (torch.from_numpy(each).to(device) for each in (some.images, some.texts))
     for rows in batches(len(some.numbers), batch):
         one, other = images[rows].float(), texts[rows].float()
-        sets = one[:, None] if one.ndim == 2 else one
-        scores = (sets.flatten(0, 1) @ other.T).view(*sets.shape[:2], -1).amax(dim=1)
+        scores = one.flatten(0, -2) @ other.T
+        if one.ndim == 3:
+            scores = scores.view(len(one), one.shape[1], -1).amax(dim=1)
         counted += Histogram.of_batch(scores)
     return counted

@@ -87,7 +87,7 @@ def _counts(similarities: Tensor, bins: int, low: float, high: float) -> NDArray
     if torch.isnan(least):
         raise ValueError("a similarity is no number: look for vectors that hold nan")
     inside = values if least >= low and most <= high else values.clamp(low, high)
-    place = ((inside - low) * (bins / (high - low))).to(torch.int32).clamp(max=bins - 1)
+    place = inside.sub(low).mul_(bins / (high - low)).to(torch.int32).clamp_(max=bins - 1)
     if place.is_cuda:
         return torch.bincount(place, minlength=bins).cpu().numpy()
     # Twice as fast as torch's, and as its histc.
