@@ -2,9 +2,10 @@
 
 512 components, five captions an image, both ways, from vectors in memory to the figures: R@K, mean and
 median rank, mAP@R, R-Precision and mAP (eccv_caption has no ranks and no mAP). Each side runs in a
-process of its own with all cores, and all must find the same figures; ours computes in float64, the
-others in float32. The ratio is that against the faster of the two. Peak memory is the process's, and
-what was added to it by computing. The time for 100,000 x 500,000 is extrapolated from two sizes.
+process of its own with all cores, and all must find the same figures; ours settles in float64 what
+float32 leaves in doubt, the others have float32 alone. The ratio is that against the faster of the two.
+Peak memory is the process's (half a gigabyte of it is torch), and what was added to it by computing. The
+time for 100,000 x 500,000 is extrapolated from two sizes.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from engine.retrieval.cosines import Cosines, paired
+from engine.retrieval.cosines import Cosines
 from engine.retrieval.figures import WAYS, figures
 from engine.retrieval.precision import precisions
 from engine.retrieval.ranks import Matches, ranks
@@ -32,8 +32,7 @@ Vectors = NDArray[np.float16]
 def ours(images: Vectors, texts: Vectors, owners: NDArray[np.int64]) -> Figures:
     """Exact ranks by blocks, and all figures of them."""
     matches = Matches(owners, np.arange(len(texts)))
-    own = paired(images[owners], texts)
-    found = ranks(Cosines(images, texts), matches, len(images), len(texts), own=own)
+    found = ranks(Cosines(images, texts), matches, len(images), len(texts))
     made = figures(matches, found, Resamples(len(images), draws=1))
     return {f"{each.way} {each.name}": each.interval.value for each in made}
 

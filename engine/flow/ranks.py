@@ -23,7 +23,7 @@ from engine.evaluation.pairs import PairTables
 from engine.evaluation.tables import Counted
 from engine.flow.spread import each, slices, start
 from engine.retrieval.cosines import Cosines, paired
-from engine.retrieval.ranks import Matches, Ranks, Similarity, Standings
+from engine.retrieval.ranks import Matches, Ranks, Standings
 
 #: Images of one task: it reads the captions of all others once, so few tasks read little.
 _IMAGES = 8192
@@ -131,7 +131,8 @@ def _count(
     wanted, others = whole.others[rows], np.full(len(images), np.nan)
     for columns, texts in _texts(parts, whole, pairs):
         if len(images):
-            standings.count(_shifted(Cosines(images, texts, device), rows, columns), rows, columns)
+            cosines = Cosines(images, texts, device, (rows.start, columns.start))
+            standings.count(cosines, rows, columns)
         here = np.flatnonzero((wanted >= columns.start) & (wanted < columns.stop))
         others[here] = paired(images[here], texts[wanted[here] - columns.start]).numpy()
     return standings.ahead[0, whole.pairs_of(rows)], standings.ahead[1].astype(np.int32), others
@@ -152,18 +153,6 @@ def _texts(
             there = bool(((wanted >= columns.start) & (wanted < columns.stop)).any())
         if there:
             yield columns, pairs.captions.captions(part).vectors[whole.vectors[index]]
-
-
-def _shifted(cosines: Cosines, images: slice, texts: slice) -> Similarity:
-    """The similarities of a piece, asked for by the numbers of the whole."""
-
-    def similarity(rows: slice, columns: slice) -> torch.Tensor:
-        return cosines(
-            slice(rows.start - images.start, rows.stop - images.start),
-            slice(columns.start - texts.start, columns.stop - texts.start),
-        )
-
-    return similarity
 
 
 def _joined(pieces: Sequence[Any]) -> NDArray[np.float64]:

@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Reached:
+    """Of one block.
+
+    Attributes:
+        pairs: (n,), int64: the pairs whose number is in it.
+        counts: (n,), int64: how many scores surely reach the pair's own.
+        doubted: (q,), int64: pairs, one for each score that may or may not reach its own.
+        columns: (q,), int64: of these scores, within the block.
+    """
+
+    pairs: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    doubted: NDArray[np.int64]
+    columns: NDArray[np.int64]
 
 
 class Sides:
@@ -23,15 +42,16 @@ class Sides:
         self._waves = [wave for wave in waves if len(wave)]
         self._numbers = [numbers[wave] for wave in self._waves]
 
-    def count(self, scores: Tensor, own: Tensor, rows: slice, ahead: NDArray[np.int64]) -> None:
-        """Add to `ahead` how many columns of a block reach each pair's own similarity.
+    def count(self, scores: Tensor, own: Tensor, rows: slice, error: float = 0.0) -> Reached:
+        """How many columns of a block reach each pair's own similarity, and of which that is in doubt.
 
         Args:
             scores: (r, c), rows of this side's numbers `rows`.
             own: (p,), the pairs' similarities.
             rows: which of this side's numbers the block holds.
-            ahead: (p,), is changed.
+            error: how far a score may be from the true one.
         """
+        found = [_none()]
         # One for all waves: to get fresh memory takes longer than to compare.
         buffer = torch.empty_like(scores)
         for wave, numbers in zip(self._waves, self._numbers, strict=True):
@@ -42,13 +62,31 @@ class Sides:
             # Rows are picked only where the wave leaves some out: a copy costs more than comparing.
             some = scores if len(at) == len(scores) else scores[torch.from_numpy(at).to(scores.device)]
             bar = own[torch.from_numpy(pairs).to(own.device)]
-            ahead[pairs] += _reached(some, bar, buffer[: len(at)]).cpu().numpy().astype(np.int64)
+            found.append(_reached(some, bar, pairs, error, buffer[: len(at)]))
+        parts = ("pairs", "counts", "doubted", "columns")
+        return Reached(*(np.concatenate([getattr(each, part) for each in found]) for part in parts))
 
 
-def _reached(scores: Tensor, bar: Tensor, buffer: Tensor) -> Tensor:
-    """(r,): how many of a row's scores reach its bar; the buffer is of the scores' shape and order."""
+def _reached(some: Tensor, bar: Tensor, pairs: NDArray[np.int64], error: float, buffer: Tensor) -> Reached:
+    """Of some rows, each with the bar of its pair; the buffer is of their shape and order."""
+    high = (bar + error).to(some.dtype)[:, None]
     # As numbers: comparing to truth values, and summing those, takes five times as long.
-    return torch.ge(scores, bar[:, None], out=buffer).sum(dim=1)
+    sure = torch.ge(some, high, out=buffer).sum(dim=1)
+    none = np.zeros(0, np.int64)
+    counts = sure.cpu().numpy().astype(np.int64)
+    if not error:
+        return Reached(pairs, counts, none, none)
+    low = (bar - error).to(some.dtype)[:, None]
+    in_doubt = torch.nonzero(torch.ge(some, low, out=buffer).sum(dim=1) > sure).flatten()
+    few = some[in_doubt]
+    row, column = ((few >= low[in_doubt]) & (few < high[in_doubt])).nonzero(as_tuple=True)
+    doubted = pairs[in_doubt[row].cpu().numpy()]
+    return Reached(pairs, counts, doubted, column.cpu().numpy())
+
+
+def _none() -> Reached:
+    none = np.zeros(0, np.int64)
+    return Reached(none, none, none, none)
 
 
 def equal_later(

@@ -13,7 +13,6 @@ sorted list. Only which of equal matching items has which rank depends on the ga
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,14 +20,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engine.retrieval.counting import Sides, equal_later
+from engine.retrieval.counting import Reached, Sides, equal_later
+from engine.retrieval.similarity import BLOCK, Bounded, Similarity, ask, blocks
 
-#: Images and texts of one block: 2 MiB of float32 similarities stay in a processor's cache while counted.
-BLOCK = (512, 1024)
-
-#: The similarities of some images and some texts, (images, texts), any float dtype; larger is
-#: nearer. Asked for the same slices again it gives the same numbers.
-Similarity = Callable[[slice, slice], Tensor]
+#: Of a block's scores, one in so many may be in doubt; with more it is computed without rounding.
+_DOUBTS = 64
 
 
 @dataclass(frozen=True)
@@ -58,12 +54,7 @@ class Ranks:
 
 
 def ranks(
-    similarity: Similarity,
-    matches: Matches,
-    images: int,
-    texts: int,
-    block: tuple[int, int] = BLOCK,
-    own: Tensor | None = None,
+    similarity: Similarity, matches: Matches, images: int, texts: int, block: tuple[int, int] = BLOCK
 ) -> Ranks:
     """Rank every matching pair both ways; exactly as sorting would, ties by the rule above.
 
@@ -73,15 +64,13 @@ def ranks(
         images: how many there are.
         texts: how many there are.
         block: images and texts of one block. The ranks depend on it only where the similarities do.
-        own: (p,), the pairs' similarities where they are known to the last bit; else they are asked for.
 
     Raises:
         ValueError: a pair is out of range or there twice, a block has another shape, or a
             similarity is no number; the message names the image and the text.
     """
     check_matches(matches, images, texts)
-    if own is None:
-        own = matching_scores(similarity, matches, images, texts, block)
+    own = matching_scores(similarity, matches, images, texts, block)
     standings = Standings(matches, own)
     standings.count(similarity, slice(0, images), slice(0, texts), block)
     return standings.ranks()
@@ -107,10 +96,35 @@ class Standings:
         self, similarity: Similarity, images: slice, texts: slice, block: tuple[int, int] = BLOCK
     ) -> None:
         """Add what these texts are to pairs of these images, and these images to pairs of these texts."""
-        for rows, columns in _blocks(images, texts, block):
-            scores = _ask(similarity, rows, columns)
-            self._of_image.count(scores, self._own, rows, self.ahead[0])
-            self._of_text.count(scores.T, self._own, columns, self.ahead[1])
+        for rows, columns in blocks(images, texts, block):
+            if isinstance(similarity, Bounded) and self._settle(similarity, rows, columns):
+                continue
+            scores = ask(similarity, rows, columns)
+            for side, found in enumerate(self._both(scores, rows, columns, 0.0)):
+                self.ahead[side, found.pairs] += found.counts
+
+    def _settle(self, similarity: Bounded, rows: slice, columns: slice) -> bool:
+        """Count a block of the cheaper form; false, and nothing counted, if too much is in doubt."""
+        scores = ask(similarity.coarse, rows, columns)
+        both = self._both(scores, rows, columns, similarity.error)
+        if sum(len(found.doubted) for found in both) > scores.numel() // _DOUBTS:
+            return False
+        for side, found in enumerate(both):
+            pairs = torch.from_numpy(found.doubted)
+            there = torch.from_numpy(found.columns + (columns.start, rows.start)[side])
+            asking = torch.from_numpy((self._matches.images, self._matches.texts)[side])[pairs]
+            exact = similarity.exact(*((asking, there) if side == 0 else (there, asking)))
+            reached = (exact >= self._own[pairs.to(self._own.device)]).cpu().numpy()
+            self.ahead[side, found.pairs] += found.counts
+            np.add.at(self.ahead[side], found.doubted, reached)
+        return True
+
+    def _both(self, scores: Tensor, rows: slice, columns: slice, error: float) -> tuple[Reached, Reached]:
+        """What texts are to the pairs of a block's images, and images to those of its texts."""
+        return (
+            self._of_image.count(scores, self._own, rows, error),
+            self._of_text.count(scores.T, self._own, columns, error),
+        )
 
     def ranks(self) -> Ranks:
         """Of all pairs, once every image has met every text."""
@@ -125,6 +139,8 @@ def matching_scores(
     similarity: Similarity, matches: Matches, images: int, texts: int, block: tuple[int, int] = BLOCK
 ) -> Tensor:
     """(p,), the similarity of each matching pair, out of the same blocks as all others."""
+    if isinstance(similarity, Bounded):
+        return similarity.exact(torch.from_numpy(matches.images), torch.from_numpy(matches.texts))
     found: Tensor | None = None
     order = np.lexsort((matches.texts // block[1], matches.images // block[0]))
     cells = matches.images[order] // block[0] * (texts // block[1] + 1) + matches.texts[order] // block[1]
@@ -133,7 +149,7 @@ def matching_scores(
             break
         row, column = matches.images[pairs], matches.texts[pairs]
         rows, columns = _around(row[0], block[0], images), _around(column[0], block[1], texts)
-        scores = _ask(similarity, rows, columns)
+        scores = ask(similarity, rows, columns)
         if found is None:
             found = scores.new_empty(len(order))
         at = (torch.from_numpy(row - rows.start), torch.from_numpy(column - columns.start))
@@ -161,32 +177,7 @@ def check_matches(matches: Matches, images: int, texts: int) -> None:
         raise ValueError(f"image {image} and text {text} are a matching pair twice; name each pair once")
 
 
-def _ask(similarity: Similarity, rows: slice, columns: slice) -> Tensor:
-    scores = similarity(rows, columns)
-    if scores.dtype not in (torch.float32, torch.float64):
-        scores = scores.float()
-    shape = (rows.stop - rows.start, columns.stop - columns.start)
-    if tuple(scores.shape) != shape:
-        raise ValueError(f"the similarities of a block of {shape} images and texts are {tuple(scores.shape)}")
-    # A sum is not a number where one of its terms is not; opposite infinities make it so as well.
-    if torch.isnan(scores.sum()) and (wrong := torch.isnan(scores).nonzero()).numel():
-        row, column = wrong[0].tolist()
-        raise ValueError(
-            f"the similarity of image {rows.start + row} and text {columns.start + column} is no number"
-        )
-    return scores
-
-
 def _around(number: np.int64, size: int, count: int) -> slice:
     """The block that a number is in."""
     start = int(number) // size * size
     return slice(start, min(start + size, count))
-
-
-def _blocks(images: slice, texts: slice, block: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
-    for row in range(images.start, images.stop, block[0]):
-        for column in range(texts.start, texts.stop, block[1]):
-            yield (
-                slice(row, min(row + block[0], images.stop)),
-                slice(column, min(column + block[1], texts.stop)),
-            )

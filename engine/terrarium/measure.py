@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engine.retrieval.ranks import Matches, Similarity, ranks
+from engine.retrieval.ranks import Matches, ranks
 from engine.retrieval.recall import best_ranks
+from engine.retrieval.similarity import Similarity
 from engine.terrarium.held_out import TextSet, knower
 from engine.terrarium.lexicon import LEVELS
 from engine.terrarium.world import Scene

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from engine.retrieval.cosines import Cosines
-from engine.retrieval.ranks import Matches, ranks
+from engine.retrieval.ranks import Matches, Standings, ranks
 
 
 def unit(*shape: int, seed: int, dtype: str = "float32") -> NDArray[Any]:
@@ -55,6 +55,67 @@ def test_blocks_cut_otherwise_give_the_same_bits() -> None:
     again = ranks(cosines, matches, 60, 90, (60, 90))
     np.testing.assert_array_equal(first.image_to_text, again.image_to_text)
     np.testing.assert_array_equal(first.text_to_image, again.text_to_image)
+
+
+def near(seed: int, images: int, texts: int, width: int, kinds: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Vectors of few kinds, moved by about as much as float32 rounds: most similarities are near ties."""
+    rng = np.random.default_rng(seed)
+    some = unit(kinds, width, seed=seed)
+    found = []
+    for count in (images, texts):
+        rows = some[rng.integers(kinds, size=count)] + 1e-7 * rng.standard_normal((count, width)).astype(
+            np.float32
+        )
+        found.append(rows / np.linalg.norm(rows, axis=1, keepdims=True))
+    return found[0], found[1]
+
+
+class Watched(Cosines):
+    """Counts what is asked of it."""
+
+    blocks = coarse_blocks = pairs = 0
+
+    def __call__(self, rows: slice, columns: slice) -> torch.Tensor:
+        self.blocks += 1
+        return super().__call__(rows, columns)
+
+    def coarse(self, rows: slice, columns: slice) -> torch.Tensor:
+        self.coarse_blocks += 1
+        return super().coarse(rows, columns)
+
+    def exact(self, images: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
+        self.pairs += len(images)
+        return super().exact(images, texts)
+
+
+@pytest.mark.parametrize("kinds", [1, 3, 400])
+@pytest.mark.parametrize("first", [(0, 0), (7, 11)])
+def test_what_float32_leaves_in_doubt_is_settled(kinds: int, first: tuple[int, int]) -> None:
+    images, texts = near(kinds, 50, 120, 96, kinds)
+    owners = np.random.default_rng(0).integers(50, size=24)
+    matches = Matches(owners + first[0], np.arange(0, 120, 5) + first[1])
+    cosines = Watched(images, texts, first=first)
+    own = cosines.exact(torch.from_numpy(matches.images), torch.from_numpy(matches.texts))
+    rows, columns = slice(first[0], first[0] + 50), slice(first[1], first[1] + 120)
+    bounded, plain = Standings(matches, own), Standings(matches, own)
+    bounded.count(cosines, rows, columns, (16, 32))
+    asked = cosines.blocks, cosines.coarse_blocks, cosines.pairs - 24
+    plain.count(lambda r, c: cosines(r, c), rows, columns, (50, 120))
+    np.testing.assert_array_equal(bounded.ahead, plain.ahead)
+    if kinds == 400:
+        assert asked[0] < asked[1] and asked[2] > 0, "some blocks are settled pair by pair"
+    if kinds == 1:
+        assert asked == (16, 16, 0), "where all is in doubt, all is computed without rounding"
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("width", [1, 4, 512, 3000])
+def test_the_bound_of_the_error_holds(dtype: str, width: int) -> None:
+    images, texts = unit(40, width, seed=1, dtype=dtype), np.abs(unit(60, width, seed=2, dtype=dtype))
+    images[:20] = np.abs(images[:20])  # sums that only grow, which round the most
+    cosines, whole = Cosines(images, texts), (slice(0, 40), slice(0, 60))
+    off = (cosines.coarse(*whole).double() - cosines(*whole)).abs().max()
+    assert off <= cosines.error < 1e-6 * (width + 10)
 
 
 def test_of_sets_the_nearest_counts() -> None:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engine.retrieval.ranks import Matches, Ranks, Similarity, matching_scores, ranks
+from engine.retrieval.ranks import Matches, Ranks, matching_scores, ranks
+from engine.retrieval.similarity import Similarity
 
 torch.set_num_threads(1)
 
