@@ -78,8 +78,9 @@ class _Worker:
 class _Pool:
     """The workers of a job and the items that wait for them.
 
-    Items go to workers that live: one that finds no place in the cluster keeps none from the others. A
-    worker takes its items in order, so what it died of is the oldest in its hands, and no other.
+    Items go to workers that live: one that finds no place in the cluster keeps none from the others. Of
+    several items in the hands of a worker that died nobody knows which it died of (of one that was done
+    the answer may have been lost with it), so each of them is then tried alone, and such deaths count.
     """
 
     def __init__(self, items: Sequence[Any], make: Callable[[], Any]) -> None:
@@ -87,7 +88,7 @@ class _Pool:
         self.waiting = list(reversed(range(len(items))))
         self.starting, self.busy = dict[Any, _Worker](), dict[Any, _Worker]()
         self._living = set[_Worker]()
-        self._deaths = Counter[int]()
+        self._deaths, self._suspects = Counter[int](), set[int]()
 
     def start(self) -> None:
         worker = _Worker(self._make())
@@ -100,12 +101,15 @@ class _Pool:
 
     def finished(self, reference: Any) -> None:
         worker = self.busy.pop(reference)
-        del worker.tasks[reference]
+        self._suspects.discard(worker.tasks.pop(reference))
         self._give(worker)
 
     def died(self, worker: _Worker) -> tuple[Any, int]:
-        """Start another instead, with the same items: which one it died of, and how often that was so."""
+        """Start another instead, with the same items: the first, and how often workers died of it alone."""
         lost = list(worker.tasks.values())
+        self._suspects.update(lost)
+        if len(lost) == 1:
+            self._deaths[lost[0]] += 1
         for task in worker.tasks:
             del self.busy[task]
         self.waiting += reversed(lost)
@@ -114,7 +118,6 @@ class _Pool:
         self.start()
         for other in self._living:
             self._give(other)
-        self._deaths[lost[0]] += 1
         return self.items[lost[0]], self._deaths[lost[0]]
 
     def kill(self) -> None:
@@ -123,6 +126,9 @@ class _Pool:
 
     def _give(self, worker: _Worker) -> None:
         while self.waiting and len(worker.tasks) < _AHEAD:
+            together = {self.waiting[-1], *worker.tasks.values()}
+            if worker.tasks and together & self._suspects:
+                return
             index = self.waiting.pop()
             # Not tried again by Ray, which would count the deaths against all items in the worker's hands.
             task = worker.actor.work.options(max_task_retries=0).remote(self.items[index])
