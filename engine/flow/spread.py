@@ -38,8 +38,8 @@ def spread(
 ) -> Iterator[Any]:
     """Give each item to one of `actors` workers; yields what they make of them, as it comes.
 
-    A worker that dies is started anew, with the items it had; an item on which workers die
-    `_ATTEMPTS` times stops the job.
+    A worker that dies is started anew, and the items it had are tried one at a time; one on which
+    workers die `_ATTEMPTS` times, with nothing else in their hands, stops the job.
 
     Args:
         items: small; what they name is read by the workers.
