@@ -1,6 +1,6 @@
 """The probability that an answer begins with a word, from the log-probabilities of its first token.
 
-VQAScore (Lin et al. 2024, section 3) is that of "Yes". A vocabulary has several tokens that read as one
+VQAScore (Lin et al. 2024; METHODS B9) is that of "Yes". A vocabulary has several tokens that read as one
 word, such as "Yes", " yes" and "YES"; they are disjoint events, and all of them count.
 """
 
