@@ -14,8 +14,9 @@ from engine.difficulty.tables import Division, voter_tables
 from engine.difficulty.voters import voters_of
 from engine.embeddings import VectorTables, vector_tables
 from engine.errors import ConnoteError
-from engine.evaluation.asked import asked, told_of
+from engine.evaluation.asked import Answered, asked, told_of
 from engine.evaluation.tables import Evaluation
+from engine.evaluation.vqascore import scores_asked
 from engine.export.mined import open_run
 from engine.polysemy.tables import Measurement
 from engine.recipe import Recipe
@@ -175,8 +176,9 @@ def _evaluate(run: RunDirectory, recipe: Recipe, plan: pa.Table, unread: int) ->
     with suppress(ConnoteError):
         if known:
             work_asked = asked(recipe, run)
-            left = sum(not each.answer.exists() for each in work_asked)
-            work = "" if is_made(place.page, told_of(work_asked)) else work
+            answers: list[Answered] = [*work_asked, *scores_asked(recipe, run, work_asked)]
+            total, left = len(answers), sum(not each.answer.exists() for each in answers)
+            work = "" if is_made(place.page, told_of(answers)) else work
     if left:
         work = f"measure {left} of {total} pairs of a model and a set"
     return JobStatus("evaluate", _name(place.directory, run), place.page.exists(), work)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import pyarrow as pa
 
@@ -85,7 +86,26 @@ def asked(recipe: Recipe, run: RunDirectory) -> list[Asked]:
     return found
 
 
-def told_of(work: Sequence[Asked]) -> str:
+class Answered(Protocol):
+    """One of the answers that an evaluation tells: whose, on which set, and where it lies."""
+
+    @property
+    def model(self) -> str:
+        """Its name in the tables."""
+        ...
+
+    @property
+    def chosen(self) -> TestSet:
+        """The set."""
+        ...
+
+    @property
+    def answer(self) -> Location:
+        """Its table, schema FIGURES."""
+        ...
+
+
+def told_of(work: Sequence[Answered]) -> str:
     """A digest of what the page of an evaluation tells: which answers, by which names."""
     return digest_of(*(f"{one.model} {one.chosen} {one.answer.name}" for one in work))
 

@@ -11,14 +11,15 @@ from engine.evaluation.reference import published_rows
 from engine.retrieval.figures import ALL, WAYS
 
 _WAYS: Final = dict(zip(WAYS, ("image to text", "text to image"), strict=True))
-#: Figures that are no shares, and so not shown as percent: places in a ranking, and a cosine.
-_PLAIN: Final = ("meanR", "medR", "best meanR", "best medR", "CLIPScore")
+#: Figures that are not shown as percent: places in a ranking, a cosine, and a score as the paper prints it.
+_PLAIN: Final = ("meanR", "medR", "best meanR", "best medR", "CLIPScore", "VQAScore")
 _READING: Final = (
-    "Percent, but for ranks and CLIPScore, with the 95 % interval over draws of images in brackets. "
+    "Percent, but for ranks and the two scores, with the 95 % interval over draws of images in brackets. "
     "`meanR` and `medR` go over all pairs, `best` ones over the best match of each question. `mAP@R` and "
     "`R-Precision` are those of ECCV Caption; `mAP` is the full average precision, which IMP printed as "
     "mAP@R. Of equal similarities the matches stand last. CLIPScore is the mean cosine of the pairs; "
-    "AUPRC tells them from each image with a caption of another one, and guessing reaches the base rate."
+    "AUPRC tells them from each image with a caption of another one, and guessing reaches the base rate. "
+    "VQAScore is the mean probability that a vision-language model says that the image shows the caption."
 )
 
 _Rows = Mapping[tuple[str, ...], Mapping[str, Any]]
@@ -36,15 +37,16 @@ def page(table: pa.Table, references: Mapping[str, str]) -> str:
     parts = ["# Retrieval", _READING]
     for name in dict.fromkeys(row["set"] for row in rows):
         some = [row for row in rows if row["set"] == name]
-        models = list(dict.fromkeys(row["model"] for row in some))
+        ranked = [row for row in some if row["way"] in WAYS]  # a VQAScore ranks nothing
+        models = list(dict.fromkeys(row["model"] for row in ranked))
         printed = published_rows(references[name], name) if name in references else []
         found |= {tuple(row[key] for key in _KEY): row for row in printed}
-        parts += [f"## {name}", _gallery(some)]
+        parts += [f"## {name}", _gallery(ranked)]
         for way in WAYS:
             theirs = _models(printed, way, of_category=False)
             parts += [f"### {_WAYS[way]}", _overall(found, name, way, [*models, *theirs], some)]
-        theirs = list(dict.fromkeys(row["model"] for row in printed if row["way"] == "pairs"))
-        parts += ["### Pairs", _pairs(found, name, [*models, *theirs], some)]
+        both = list(dict.fromkeys(row["model"] for row in [*some, *printed] if row["way"] == "pairs"))
+        parts += ["### Pairs", _pairs(found, name, both, some)]
         parts.append(f"![Similarities](similarities-{name}.png)")
         if any(row["figure"] == "AUPRC" for row in some):
             parts[-1] += f" ![AUPRC by category](auprc-{name}.png)"
@@ -105,10 +107,14 @@ def _by_category(found: _Rows, name: str, way: str, models: Sequence[str], categ
 
 
 def _pairs(found: _Rows, name: str, models: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
-    """CLIPScore and AUPRC of all pairs and of each category, with the base rate that guessing reaches."""
+    """CLIPScore and AUPRC of all pairs and of each category, with the base rate that guessing reaches.
+
+    VQAScore, too, where somebody has it.
+    """
     categories = list(dict.fromkeys(row["category"] for row in rows if row["way"] == "pairs"))
     head, lines = ["model"], [[model] for model in models]
-    for figure in ("CLIPScore", "AUPRC"):
+    scored = any(key[0] == name and key[-1] == "VQAScore" for key in found)
+    for figure in ("CLIPScore", "AUPRC", *(["VQAScore"] if scored else [])):
         for category in categories:
             head += [f"{figure}, {category}", *(["base rate"] if figure == "AUPRC" else [])]
             for line in lines:

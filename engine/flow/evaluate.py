@@ -18,8 +18,10 @@ from engine.evaluation.page import page
 from engine.evaluation.pictures import auprc_picture, similarities_picture
 from engine.evaluation.similarities import similarity_rows
 from engine.evaluation.tables import FIGURES, Evaluation, figure_rows, renamed
+from engine.evaluation.vqascore import ScoresAsked, scores_asked
 from engine.flow.ranks import Ranked, rank_pairs
 from engine.flow.spread import call
+from engine.flow.vqascore import measure_scores
 from engine.recipe import Evaluate, Recipe, TestSet
 from engine.retrieval.figures import figures
 from engine.retrieval.recall import Resamples
@@ -32,7 +34,7 @@ def evaluate(
     """Measure what is not measured yet, and write the tables of all; see `cluster_images`.
 
     Raises:
-        RecipeError: vectors are missing, or a set has no pairs; what is measured is kept.
+        RecipeError: vectors or VQAScores are missing, or a set has no pairs; what is measured is kept.
         StorageError: a run directory fails.
     """
     settings = recipe.evaluate
@@ -40,6 +42,7 @@ def evaluate(
     place, tables = Evaluation.of(run), list[pa.Table]()
     # All are looked at before the first is measured: a mistake in the last one costs no hours.
     work = asked(recipe, run)
+    scores = scores_asked(recipe, run, work)
     for each in work:
         each.check_divided()
     for each in work:
@@ -48,11 +51,17 @@ def evaluate(
             say(f"evaluating {each.model} on {each.chosen.name}")
             _measure(each, settings, recipe.run.seed)
         tables.append(renamed(each.answer.read_table(), each.model, each.chosen))
-    _tell(place, pa.concat_tables(tables).cast(FIGURES), work)
+    for one in scores:
+        if not one.answer.exists():
+            start_ray()
+            say(f"evaluating {one.model} on {one.chosen.name}")
+            measure_scores(one, settings.draws, recipe.run.seed)
+        tables.append(renamed(one.answer.read_table(), one.model, one.chosen))
+    _tell(place, pa.concat_tables(tables).cast(FIGURES), work, scores)
     return place
 
 
-def _tell(place: Evaluation, whole: pa.Table, work: Sequence[Asked]) -> None:
+def _tell(place: Evaluation, whole: pa.Table, work: Sequence[Asked], scores: Sequence[ScoresAsked]) -> None:
     """Write the tables of all models and sets, the page and its pictures."""
     place.figures.write_table(whole)
     text = io.BytesIO()
@@ -66,7 +75,7 @@ def _tell(place: Evaluation, whole: pa.Table, work: Sequence[Asked]) -> None:
             place.picture("auprc", name).write_bytes(drawn)
     references = {each.chosen.name: each.chosen.reference for each in work if each.chosen.reference}
     place.page.write_bytes(page(whole, references).encode())
-    note_made(place.page, told_of(work))
+    note_made(place.page, told_of([*work, *scores]))
 
 
 def _measure(one: Asked, settings: Evaluate, seed: int) -> None:
