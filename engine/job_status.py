@@ -14,7 +14,8 @@ from engine.difficulty.tables import Division, voter_tables
 from engine.difficulty.voters import voters_of
 from engine.embeddings import VectorTables, vector_tables
 from engine.errors import ConnoteError
-from engine.evaluation.asked import asked, told_of
+from engine.evaluation.asked import Answered, asked, told_of
+from engine.evaluation.co_asked import co_asked
 from engine.evaluation.tables import Evaluation
 from engine.export.mined import open_run
 from engine.polysemy.tables import Measurement
@@ -167,14 +168,14 @@ def _difficulty(run: RunDirectory, recipe: Recipe, plan: pa.Table, captions: str
 def _evaluate(run: RunDirectory, recipe: Recipe, plan: pa.Table, unread: int) -> JobStatus:
     settings, place = recipe.evaluate, Evaluation.of(run)
     assert settings is not None
-    total, last = len(settings.models) * len(settings.sets), run.read_plan()
+    total, last = len(settings.models + settings.co_captions) * len(settings.sets), run.read_plan()
     left, work = total, "write tables"
     own = any(each.run is None for each in settings.sets)
     known = not own or (not unread and last is not None and last["part"].equals(plan["part"]))
     # Where vectors are not there yet, here or in another run, nobody knows what will be asked.
     with suppress(ConnoteError):
         if known:
-            work_asked = asked(recipe, run)
+            work_asked: list[Answered] = [*asked(recipe, run), *co_asked(recipe, run)]
             left = sum(not each.answer.exists() for each in work_asked)
             work = "" if is_made(place.page, told_of(work_asked)) else work
     if left:

@@ -13,11 +13,13 @@ from engine.analyses import note_made
 from engine.difficulty.voting import CATEGORIES
 from engine.errors import RecipeError
 from engine.evaluation.asked import Asked, asked, told_of
+from engine.evaluation.co_asked import CoAsked, co_asked
 from engine.evaluation.negatives import pair_figures
 from engine.evaluation.page import page
 from engine.evaluation.pictures import auprc_picture, similarities_picture
 from engine.evaluation.similarities import similarity_rows
 from engine.evaluation.tables import FIGURES, Evaluation, figure_rows, renamed
+from engine.flow.co_captions import measure_co_captions, tell_co_captions
 from engine.flow.ranks import Ranked, rank_pairs
 from engine.flow.spread import call
 from engine.recipe import Evaluate, Recipe, TestSet
@@ -39,20 +41,23 @@ def evaluate(
     assert settings is not None
     place, tables = Evaluation.of(run), list[pa.Table]()
     # All are looked at before the first is measured: a mistake in the last one costs no hours.
-    work = asked(recipe, run)
+    work, of_captions = asked(recipe, run), co_asked(recipe, run)
     for each in work:
         each.check_divided()
+    for one in of_captions:
+        one.check()
     for each in work:
         if not each.answer.exists():
             start_ray()
             say(f"evaluating {each.model} on {each.chosen.name}")
             _measure(each, settings, recipe.run.seed)
         tables.append(renamed(each.answer.read_table(), each.model, each.chosen))
-    _tell(place, pa.concat_tables(tables).cast(FIGURES), work)
+    measure_co_captions(of_captions, settings, recipe.run.seed, start_ray, say)
+    _tell(place, pa.concat_tables(tables).cast(FIGURES), work, of_captions)
     return place
 
 
-def _tell(place: Evaluation, whole: pa.Table, work: Sequence[Asked]) -> None:
+def _tell(place: Evaluation, whole: pa.Table, work: Sequence[Asked], of_captions: Sequence[CoAsked]) -> None:
     """Write the tables of all models and sets, the page and its pictures."""
     place.figures.write_table(whole)
     text = io.BytesIO()
@@ -65,8 +70,11 @@ def _tell(place: Evaluation, whole: pa.Table, work: Sequence[Asked]) -> None:
         if drawn := auprc_picture(name, [row for row in rows if row["set"] == name]):
             place.picture("auprc", name).write_bytes(drawn)
     references = {each.chosen.name: each.chosen.reference for each in work if each.chosen.reference}
-    place.page.write_bytes(page(whole, references).encode())
-    note_made(place.page, told_of(work))
+    told = page(whole, references)
+    if of_captions:
+        told += f"\n{tell_co_captions(place, of_captions)}"
+    place.page.write_bytes(told.encode())
+    note_made(place.page, told_of([*work, *of_captions]))
 
 
 def _measure(one: Asked, settings: Evaluate, seed: int) -> None:
