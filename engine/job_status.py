@@ -15,6 +15,7 @@ from engine.difficulty.voters import voters_of
 from engine.embeddings import VectorTables, vector_tables
 from engine.errors import ConnoteError
 from engine.evaluation.asked import Answered, asked, told_of
+from engine.evaluation.co_asked import co_asked
 from engine.evaluation.tables import Evaluation
 from engine.evaluation.vqascore import scores_asked
 from engine.export.mined import open_run
@@ -168,15 +169,19 @@ def _difficulty(run: RunDirectory, recipe: Recipe, plan: pa.Table, captions: str
 def _evaluate(run: RunDirectory, recipe: Recipe, plan: pa.Table, unread: int) -> JobStatus:
     settings, place = recipe.evaluate, Evaluation.of(run)
     assert settings is not None
-    total, last = len(settings.models) * len(settings.sets), run.read_plan()
+    total, last = len(settings.models + settings.co_captions) * len(settings.sets), run.read_plan()
     left, work = total, "write tables"
     own = any(each.run is None for each in settings.sets)
     known = not own or (not unread and last is not None and last["part"].equals(plan["part"]))
     # Where vectors are not there yet, here or in another run, nobody knows what will be asked.
     with suppress(ConnoteError):
         if known:
-            work_asked = asked(recipe, run)
-            answers: list[Answered] = [*work_asked, *scores_asked(recipe, run, work_asked)]
+            of_pairs = asked(recipe, run)
+            answers: list[Answered] = [
+                *of_pairs,
+                *scores_asked(recipe, run, of_pairs),
+                *co_asked(recipe, run),
+            ]
             total, left = len(answers), sum(not each.answer.exists() for each in answers)
             work = "" if is_made(place.page, told_of(answers)) else work
     if left:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import Protocol, TypeVar
 
 import pyarrow as pa
 
@@ -18,6 +19,27 @@ from engine.evaluation.tables import Evaluation
 from engine.recipe import Recipe, TestSet
 from engine.rundir import RunDirectory
 from engine.storage import Location, digest_of
+
+_Found = TypeVar("_Found")
+
+
+class Answered(Protocol):
+    """What has an answer: one model on one set."""
+
+    @property
+    def model(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def chosen(self) -> TestSet:
+        """The set."""
+        ...
+
+    @property
+    def answer(self) -> Location:
+        """The table of what was found; its name tells all that decides it."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -67,42 +89,36 @@ def asked(recipe: Recipe, run: RunDirectory) -> list[Asked]:
         RecipeError: a set's run makes no such vectors, or lacks some.
         StorageError: there is no such run.
     """
-    settings = recipe.evaluate
-    assert settings is not None
-    found = list[Asked]()
-    for chosen in settings.sets:
+    assert recipe.evaluate is not None
+    for chosen in recipe.evaluate.sets:
         if chosen.reference:
             published(chosen.reference)  # refused here rather than when all is measured
+    return of_each_set(recipe, run, partial(_of_set, recipe, run))
+
+
+def of_each_set(
+    recipe: Recipe, run: RunDirectory, make: Callable[[TestSet, Recipe, RunDirectory], Sequence[_Found]]
+) -> list[_Found]:
+    """What `make` makes of each set, the recipe of its run and its run.
+
+    Raises:
+        RecipeError: `make` refuses a set; of another run's the message names set and run.
+        StorageError: there is no such run.
+    """
+    assert recipe.evaluate is not None
+    found = list[_Found]()
+    for chosen in recipe.evaluate.sets:
         source, own = run, recipe
         if chosen.run is not None:
             source = RunDirectory.at(chosen.run)
             own = source.read_recipe()
         try:
-            found += _of_set(recipe, run, chosen, own, source)
+            found += make(chosen, own, source)
         except RecipeError as error:
             if chosen.run is None:
                 raise
             raise RecipeError(f"evaluate.sets, {chosen.name} ({source.root.uri}): {error}") from error
     return found
-
-
-class Answered(Protocol):
-    """One of the answers that an evaluation tells: whose, on which set, and where it lies."""
-
-    @property
-    def model(self) -> str:
-        """Its name in the tables."""
-        ...
-
-    @property
-    def chosen(self) -> TestSet:
-        """The set."""
-        ...
-
-    @property
-    def answer(self) -> Location:
-        """Its table, schema FIGURES."""
-        ...
 
 
 def told_of(work: Sequence[Answered]) -> str:

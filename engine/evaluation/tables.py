@@ -89,8 +89,13 @@ class Evaluation:
         """The same as text."""
         return self.directory / "figures.csv"
 
+    @property
+    def co_captions(self) -> tuple[Location, Location]:
+        """How similar co-captions are by each encoder on each set, as Parquet and as text."""
+        return self.directory / "co-captions.parquet", self.directory / "co-captions.csv"
+
     def picture(self, kind: str, chosen: str) -> Location:
-        """A picture of one set: `similarities`, or `auprc`."""
+        """A picture of one set: `similarities`, `auprc`, or `co-captions`."""
         return self.directory / f"{kind}-{chosen}.png"
 
     @property

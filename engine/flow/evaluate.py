@@ -13,12 +13,14 @@ from engine.analyses import note_made
 from engine.difficulty.voting import CATEGORIES
 from engine.errors import RecipeError
 from engine.evaluation.asked import Asked, asked, told_of
+from engine.evaluation.co_asked import CoAsked, co_asked
 from engine.evaluation.negatives import pair_figures
 from engine.evaluation.page import page
 from engine.evaluation.pictures import auprc_picture, similarities_picture
 from engine.evaluation.similarities import similarity_rows
 from engine.evaluation.tables import FIGURES, Evaluation, figure_rows, renamed
 from engine.evaluation.vqascore import ScoresAsked, scores_asked
+from engine.flow.co_captions import measure_co_captions, tell_co_captions
 from engine.flow.ranks import Ranked, rank_pairs
 from engine.flow.spread import call
 from engine.flow.vqascore import measure_scores
@@ -42,26 +44,35 @@ def evaluate(
     place, tables = Evaluation.of(run), list[pa.Table]()
     # All are looked at before the first is measured: a mistake in the last one costs no hours.
     work = asked(recipe, run)
-    scores = scores_asked(recipe, run, work)
+    scores, of_captions = scores_asked(recipe, run, work), co_asked(recipe, run)
     for each in work:
         each.check_divided()
+    for one in of_captions:
+        one.check()
     for each in work:
         if not each.answer.exists():
             start_ray()
             say(f"evaluating {each.model} on {each.chosen.name}")
             _measure(each, settings, recipe.run.seed)
         tables.append(renamed(each.answer.read_table(), each.model, each.chosen))
-    for one in scores:
-        if not one.answer.exists():
+    for score in scores:
+        if not score.answer.exists():
             start_ray()
-            say(f"evaluating {one.model} on {one.chosen.name}")
-            measure_scores(one, settings.draws, recipe.run.seed)
-        tables.append(renamed(one.answer.read_table(), one.model, one.chosen))
-    _tell(place, pa.concat_tables(tables).cast(FIGURES), work, scores)
+            say(f"evaluating {score.model} on {score.chosen.name}")
+            measure_scores(score, settings.draws, recipe.run.seed)
+        tables.append(renamed(score.answer.read_table(), score.model, score.chosen))
+    measure_co_captions(of_captions, settings, recipe.run.seed, start_ray, say)
+    _tell(place, pa.concat_tables(tables).cast(FIGURES), work, scores, of_captions)
     return place
 
 
-def _tell(place: Evaluation, whole: pa.Table, work: Sequence[Asked], scores: Sequence[ScoresAsked]) -> None:
+def _tell(
+    place: Evaluation,
+    whole: pa.Table,
+    work: Sequence[Asked],
+    scores: Sequence[ScoresAsked],
+    of_captions: Sequence[CoAsked],
+) -> None:
     """Write the tables of all models and sets, the page and its pictures."""
     place.figures.write_table(whole)
     text = io.BytesIO()
@@ -74,8 +85,11 @@ def _tell(place: Evaluation, whole: pa.Table, work: Sequence[Asked], scores: Seq
         if drawn := auprc_picture(name, [row for row in rows if row["set"] == name]):
             place.picture("auprc", name).write_bytes(drawn)
     references = {each.chosen.name: each.chosen.reference for each in work if each.chosen.reference}
-    place.page.write_bytes(page(whole, references).encode())
-    note_made(place.page, told_of([*work, *scores]))
+    told = page(whole, references)
+    if of_captions:
+        told += f"\n{tell_co_captions(place, of_captions)}"
+    place.page.write_bytes(told.encode())
+    note_made(place.page, told_of([*work, *scores, *of_captions]))
 
 
 def _measure(one: Asked, settings: Evaluate, seed: int) -> None:

@@ -63,6 +63,8 @@ class Recipe(Section):
             texts += [("polysemy.texts", text) for text in self.polysemy.texts]
         if self.evaluate and (here := [each for each in self.evaluate.sets if each.run is None]):
             asked += [("evaluate.models", model) for model in self.evaluate.models]
+            embedded = [name for name in self.evaluate.co_captions if not name.startswith("bertscore:")]
+            asked += [("evaluate.co_captions", name) for name in embedded]
             texts += [("evaluate.sets", each.source) for each in here]
         if self.difficulty:
             asked += [("difficulty.voters", voter) for voter in self.difficulty.voters]
