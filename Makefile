@@ -28,7 +28,7 @@ demo: $(READY)
 	@$(BIN)/connote show $(DEMO)/run --images 3
 
 test: $(READY) lint
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest -n 2 --dist loadgroup tests
 
 lint: $(READY)
 	$(BIN)/ruff check .

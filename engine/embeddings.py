@@ -80,13 +80,8 @@ class VectorTables:
         return len(set(plan["part"].to_pylist()) - self.tables.done())
 
     def state(self, plan: pa.Table) -> str:
-        """A digest of what the tables hold: their fingerprint, and what failed, which a retry changes."""
-        failed = sorted(self.tables.failed() & set(plan["part"].to_pylist()))
-        with ThreadPoolExecutor(_THREADS) as threads:
-            notes = threads.map(self.tables.failures, failed)
-            return digest_settings(
-                {"tables": self.fingerprint, "failed": list(zip(failed, notes, strict=True))}
-            )
+        """A digest of what the tables hold; see `state_of`."""
+        return state_of(self.tables, self.fingerprint, plan)
 
     def images(self, part: str) -> ImageVectors:
         """The vectors of a part's images.
@@ -123,6 +118,14 @@ class VectorTables:
         if table is None:
             raise StorageError(f"{self.tables.table(part).uri}: is not there; {_make(self.encoder)}")
         return table
+
+
+def state_of(tables: StageTables, fingerprint: str, plan: pa.Table) -> str:
+    """A digest of what a stage's tables hold: their fingerprint, and what failed, which a retry changes."""
+    failed = sorted(tables.failed() & set(plan["part"].to_pylist()))
+    with ThreadPoolExecutor(_THREADS) as threads:
+        notes = threads.map(tables.failures, failed)
+        return digest_settings({"tables": fingerprint, "failed": list(zip(failed, notes, strict=True))})
 
 
 def vector_tables(

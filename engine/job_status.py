@@ -14,8 +14,10 @@ from engine.difficulty.tables import Division, voter_tables
 from engine.difficulty.voters import voters_of
 from engine.embeddings import VectorTables, vector_tables
 from engine.errors import ConnoteError
-from engine.evaluation.asked import asked, told_of
+from engine.evaluation.asked import Answered, asked, told_of
+from engine.evaluation.co_asked import co_asked
 from engine.evaluation.tables import Evaluation
+from engine.evaluation.vqascore import scores_asked
 from engine.export.mined import open_run
 from engine.polysemy.tables import Measurement
 from engine.recipe import Recipe
@@ -167,16 +169,22 @@ def _difficulty(run: RunDirectory, recipe: Recipe, plan: pa.Table, captions: str
 def _evaluate(run: RunDirectory, recipe: Recipe, plan: pa.Table, unread: int) -> JobStatus:
     settings, place = recipe.evaluate, Evaluation.of(run)
     assert settings is not None
-    total, last = len(settings.models) * len(settings.asked), run.read_plan()
+    total = len(settings.models) * len(settings.asked) + len(settings.co_captions) * len(settings.sets)
+    last = run.read_plan()
     left, work = total, "write tables"
     own = any(each.run is None for each in settings.asked)
     known = not own or (not unread and last is not None and last["part"].equals(plan["part"]))
     # Where vectors are not there yet, here or in another run, nobody knows what will be asked.
     with suppress(ConnoteError):
         if known:
-            work_asked = asked(recipe, run)
-            left = sum(not each.answer.exists() for each in work_asked)
-            work = "" if is_made(place.page, told_of(work_asked)) else work
+            of_pairs = asked(recipe, run)
+            answers: list[Answered] = [
+                *of_pairs,
+                *scores_asked(recipe, run, of_pairs),
+                *co_asked(recipe, run),
+            ]
+            total, left = len(answers), sum(not each.answer.exists() for each in answers)
+            work = "" if is_made(place.page, told_of(answers)) else work
     if left:
         work = f"measure {left} of {total} pairs of a model and a set"
     return JobStatus("evaluate", _name(place.directory, run), place.page.exists(), work)

@@ -80,6 +80,9 @@ CAPTION_ITEM = pa.struct(
 #: Named `creative_captions` because `captions` are the ones the source came with.
 CAPTION = pa.schema([_ID, _KEY, pa.field("creative_captions", pa.list_(CAPTION_ITEM)), _ERROR])
 
+#: For each caption of the image, in order, the probability that they match; null where there is none.
+VQASCORE = pa.schema([_ID, _KEY, pa.field("scores", pa.list_(pa.float32())), _ERROR])
+
 
 def images_schema(number: pa.DataType, width: int, vectors: int) -> pa.Schema:
     """`vector`: one image's unit vector, or the `vectors` that a caption is compared with (BLIP-2)."""

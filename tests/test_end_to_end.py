@@ -17,11 +17,14 @@ from engine.schema import LEVELS
 from engine.stages.words import contains
 from engine.terrarium import MODEL_DIR
 from tests.flow import runs
+from tests.process import Run
 
 pytestmark = [pytest.mark.vllm, pytest.mark.ray, pytest.mark.slow]
 
 RECIPE = Path("jobs/recipes/terrarium.yaml")
-SCENES = 128
+SCENES = 64
+#: The sections of jobs that measure what was embedded; they are killed in tests of their own.
+MEASURING = ("cluster", "sample", "polysemy", "difficulty", "evaluate")
 
 
 @pytest.fixture(scope="module")
@@ -51,13 +54,8 @@ def undisturbed(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("committed", [0, 4])
-def test_scenes_to_captions_with_the_engine_killed_on_the_way(
-    scenes: Path, undisturbed: Path, tmp_path: Path, committed: int
-) -> None:
-    out = tmp_path / "out"
-    # What is measured on the vectors is killed in tests of its own.
-    process = runs.start(RECIPE, out, *settings(scenes, "cluster", "sample", "polysemy", "evaluate"))
+def kill_engines(process: Run, out: Path, committed: int) -> list[psutil.Process]:
+    """Wait until vLLM's engines are there and so many tables are, and kill the engines."""
     victims: list[psutil.Process] = []
 
     def engine_at_work() -> bool:
@@ -65,14 +63,26 @@ def test_scenes_to_captions_with_the_engine_killed_on_the_way(
         return bool(victims) and len(runs.tables(out)) >= committed
 
     process.wait_for(engine_at_work, seconds=480)
-    kept = runs.stamps(out)
     for victim in victims:
         victim.send_signal(signal.SIGKILL)
+    psutil.wait_procs(victims, timeout=60)
+    return victims
+
+
+def test_scenes_to_captions_with_the_engine_killed_on_the_way(
+    scenes: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    """Twice: before anything is committed, and after some parts are."""
+    out = tmp_path / "out"
+    process = runs.start(RECIPE, out, *settings(scenes, *MEASURING))
+    killed = kill_engines(process, out, committed=0)
+    killed += kill_engines(process, out, committed=4)
+    kept = runs.stamps(out)
     text = process.end(600)
     assert process.returncode == 0, text
     after = runs.stamps(out)
     assert {name: after[name] for name in kept} == kept, "a committed part was computed again"
-    assert not any(victim.is_running() for victim in victims)
+    assert not any(victim.is_running() for victim in killed)
 
     summary = json.loads((out / "summary.json").read_text())
     assert summary["complete"] and summary["samples"] == SCENES

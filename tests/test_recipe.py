@@ -13,6 +13,7 @@ from engine.recipe import (
     Run,
     Scripted,
     Vllm,
+    VQAScore,
     dump_recipe,
     load_recipe,
     parse_recipe,
@@ -114,7 +115,7 @@ def test_captions_that_cannot_be_drawn_are_refused(change: str, message: str) ->
 
 def test_every_setting_is_explained() -> None:
     page = Path("docs/recipe.md").read_text()
-    for section in (Images, Run, Vllm, OpenAI, Scripted, Describe, Associate, Caption):
+    for section in (Images, Run, Vllm, OpenAI, Scripted, Describe, Associate, Caption, VQAScore):
         for name in section.model_fields:
             assert f"| `{name}`" in page, f"docs/recipe.md says nothing of {section.__name__}.{name}"
 

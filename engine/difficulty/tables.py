@@ -91,16 +91,20 @@ class Division:
 
     def codes(self, part: str, pairs: PartPairs) -> NDArray[np.int8]:
         """(m,), the category of each pair of a part, as codes of `CATEGORIES`; -1 where it has none."""
+        return self.codes_of(part, pairs.rows[pairs.owners], pairs.places)
+
+    def codes_of(self, part: str, rows: NDArray[np.int64], places: NDArray[np.int64]) -> NDArray[np.int8]:
+        """The same of pairs that are told by their sample of the part and their place among its captions."""
         lists = self.read(part, ["categories"])["categories"].combine_chunks()
         counts = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
         names = lists.flatten().to_pylist()
         number = {name: code for code, name in enumerate(CATEGORIES)}
         codes = np.array([number.get(name, -1) for name in names], np.int8)
-        rows, starts = pairs.rows[pairs.owners], np.cumsum(counts) - counts
+        starts = np.cumsum(counts) - counts
         # Of a sample that no voter could embed there are no categories.
-        there = pairs.places < counts[rows]
+        there = places < counts[rows]
         found = np.full(len(rows), -1, np.int8)
-        found[there] = codes[starts[rows[there]] + pairs.places[there]]
+        found[there] = codes[starts[rows[there]] + places[there]]
         return found
 
     @property

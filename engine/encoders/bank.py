@@ -76,6 +76,12 @@ class EncoderBank:
         self.meter.count(requests=len(texts))
         return vectors  # type: ignore[no-any-return]
 
+    async def longer(self, name: EncoderName, texts: Sequence[str]) -> int:
+        """How many of the texts the encoder cuts; 0 where it does not say. See `Encoder.longer`."""
+        encoder: Encoder = await self._run(self._encoder, name)
+        count = getattr(encoder, "longer", None)
+        return await self._run(count, texts) if count and texts else 0
+
     async def _run(self, function: Callable[..., Any], *arguments: Any) -> Any:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._compute, function, *arguments)

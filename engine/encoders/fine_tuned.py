@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from engine.encoders.lengths import longer
 from engine.encoders.names import EncoderName
 from engine.encoders.protocol import Encoder
 from engine.encoders.vectors import unit_rows
@@ -85,6 +86,11 @@ class FineTunedEncoder:
         """(n, width); see `Encoder`."""
         tokens = self._method.backbone.tokenize(texts).to(self._device)
         return _vectors(self._method.text_side(tokens))
+
+    def longer(self, texts: Sequence[str]) -> int:
+        """See `Encoder`."""
+        tokenize = self._method.backbone.tokenize
+        return longer(texts, tokenize([""]).shape[1], tokenize)
 
 
 def _vectors(outputs: dict[str, torch.Tensor]) -> NDArray[np.float32]:

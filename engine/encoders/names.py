@@ -20,7 +20,7 @@ _FORMS = (
 )
 #: Backends whose models are directories or names on the hub.
 _ON_HUB = ("hf", "sentence")
-#: The embedded CLIP (docs/terrarium.md).
+#: The embedded CLIPs (docs/terrarium.md) are named without a tag: this, and more behind a dash.
 TERRARIUM = "terrarium"
 _FILES = re.compile(r"(?P<config>.+\.json)/(?P<weights>.+)")
 
@@ -59,7 +59,7 @@ class EncoderName:
             model, _, revision = model.rpartition("@")
         if backend == "python" and not all(model.partition(":")):
             raise RecipeError(f"encoder '{text}': write python:MODULE:FACTORY")
-        if backend == "open_clip" and "/" not in model and model != TERRARIUM:
+        if backend == "open_clip" and "/" not in model and model.partition("-")[0] != TERRARIUM:
             raise RecipeError(
                 f"encoder '{text}': which weights? Write open_clip:ARCHITECTURE/TAG, as in "
                 "open_clip:ViT-B-32-quickgelu/openai; `open_clip.list_pretrained()` lists them"
@@ -75,10 +75,8 @@ class EncoderName:
         Raises:
             RecipeError: a file is missing, or the weights are not safetensors.
         """
-        if self.backend == "open_clip" and self.model == TERRARIUM:
-            from engine.terrarium import CLIP_DIR
-
-            return CLIP_DIR / "config.json", CLIP_DIR / "model.safetensors"
+        if self.backend == "open_clip" and "/" not in self.model:
+            return _embedded(self)
         found = _FILES.fullmatch(self.model) if self.backend == "open_clip" else None
         if found is None:
             return None
@@ -118,3 +116,13 @@ class EncoderName:
                 return digest_of(self.backend, about["digest"], self.revision or "")
             case "open_clip":
                 return digest_of(self.backend, self.model)
+
+
+def _embedded(name: EncoderName) -> tuple[Path, Path]:
+    """Config and weights of an embedded CLIP."""
+    from engine.terrarium.clip_shapes import SHAPES
+
+    if name.model not in SHAPES:
+        raise RecipeError(f"encoder '{name.text}': the embedded CLIPs are {', '.join(SHAPES)}")
+    directory = SHAPES[name.model].directory
+    return directory / "config.json", directory / "model.safetensors"

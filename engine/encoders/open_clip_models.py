@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from engine.encoders.lengths import longer
 from engine.encoders.names import EncoderName
 from engine.encoders.refusal import refused
 from engine.encoders.short_texts import short_reader
@@ -55,6 +56,10 @@ class OpenClipEncoder:
     def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(n, width); see `Encoder`."""
         return unit_rows(self._read(self._tokenize(list(texts)).to(self._device)))
+
+    def longer(self, texts: Sequence[str]) -> int:
+        """See `Encoder`."""
+        return longer(texts, self._tokenize.context_length, self._tokenize)
 
 
 def load_open_clip(name: EncoderName, device: str) -> tuple[Any, Any, Any]:

@@ -46,3 +46,7 @@ class Encoder(Protocol):
     def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Vectors of unit length, (n, width); NaN as for pictures. Longer texts are cut."""
         ...
+
+    def longer(self, texts: Sequence[str]) -> int:
+        """How many of the texts are longer than the model reads. One of one's own need not say."""
+        ...

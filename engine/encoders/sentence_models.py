@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from sentence_transformers import SentenceTransformer
 
+from engine.encoders.lengths import longer
 from engine.encoders.names import EncoderName
 from engine.encoders.quiet import no_progress_bars
 from engine.encoders.refusal import refused
@@ -69,6 +70,17 @@ class SentenceEncoder:
         if not texts:
             return np.zeros((0, self.width), np.float32)
         return unit_rows(self._encode(texts))
+
+    def longer(self, texts: Sequence[str]) -> int:
+        """See `Encoder`; the prompt that goes before each text counts."""
+        prompt = self._model.prompts.get(self._model.default_prompt_name or "", "")
+        return longer([prompt + text for text in texts], self._model.max_seq_length, self._tokens)
+
+    def _tokens(self, texts: list[str], length: int) -> torch.Tensor:
+        made = self._model.tokenizer(
+            texts, padding="max_length", truncation=True, max_length=length, return_tensors="pt"
+        )
+        return made["input_ids"]  # type: ignore[no-any-return]
 
     def _encode(self, texts: Sequence[str]) -> torch.Tensor:
         # One batch: how many go at once is decided by who asks.

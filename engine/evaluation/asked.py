@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol, TypeVar
 
 import pyarrow as pa
 
@@ -20,6 +22,28 @@ from engine.recipe import Pairs, Preference, Recipe, TestSet
 from engine.recipe.texts import field_of
 from engine.rundir import RunDirectory
 from engine.storage import Location, digest_of
+
+_Found = TypeVar("_Found")
+_Chosen = TypeVar("_Chosen", TestSet, Preference)
+
+
+class Answered(Protocol):
+    """What has an answer: one model on one set."""
+
+    @property
+    def model(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def chosen(self) -> TestSet | Preference:
+        """The set, or the preference."""
+        ...
+
+    @property
+    def answer(self) -> Location:
+        """The table of what was found; its name tells all that decides it."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -72,21 +96,45 @@ def asked(recipe: Recipe, run: RunDirectory) -> list[Asked]:
         RecipeError: a set's run makes no such vectors, or lacks some.
         StorageError: there is no such run.
     """
-    settings = recipe.evaluate
-    assert settings is not None
-    found = list[Asked]()
-    for chosen in settings.asked:
-        if isinstance(chosen, TestSet) and chosen.reference:
+    assert recipe.evaluate is not None
+    for chosen in recipe.evaluate.sets:
+        if chosen.reference:
             published(chosen.reference)  # refused here rather than when all is measured
+    preferences = recipe.evaluate.preferences
+    return [
+        *of_each_set(recipe, run, partial(_of_set, recipe, run)),
+        *_of_each(recipe, run, preferences, partial(_of_preference, recipe, run)),
+    ]
+
+
+def of_each_set(
+    recipe: Recipe, run: RunDirectory, make: Callable[[TestSet, Recipe, RunDirectory], Sequence[_Found]]
+) -> list[_Found]:
+    """What `make` makes of each set, the recipe of its run and its run.
+
+    Raises:
+        RecipeError: `make` refuses a set; of another run's the message names set and run.
+        StorageError: there is no such run.
+    """
+    assert recipe.evaluate is not None
+    return _of_each(recipe, run, recipe.evaluate.sets, make)
+
+
+def _of_each(
+    recipe: Recipe,
+    run: RunDirectory,
+    asked: Sequence[_Chosen],
+    make: Callable[[_Chosen, Recipe, RunDirectory], Sequence[_Found]],
+) -> list[_Found]:
+    """The same of sets or of preferences."""
+    found = list[_Found]()
+    for chosen in asked:
         source, own = run, recipe
         if chosen.run is not None:
             source = RunDirectory.at(chosen.run)
             own = source.read_recipe()
         try:
-            if isinstance(chosen, TestSet):
-                found += _of_set(recipe, run, chosen, own, source)
-            else:
-                found += _of_preference(recipe, run, chosen, own, source)
+            found += make(chosen, own, source)
         except RecipeError as error:
             if chosen.run is None:
                 raise
@@ -94,7 +142,7 @@ def asked(recipe: Recipe, run: RunDirectory) -> list[Asked]:
     return found
 
 
-def told_of(work: Sequence[Asked]) -> str:
+def told_of(work: Sequence[Answered]) -> str:
     """A digest of what the page of an evaluation tells: which answers, by which names."""
     return digest_of(*(f"{one.model} {one.chosen} {one.answer.name}" for one in work))
 

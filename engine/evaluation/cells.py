@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-#: Figures that are no shares, and so not shown as percent: places in a ranking, and a cosine.
-_PLAIN: Final = ("meanR", "medR", "best meanR", "best medR", "CLIPScore")
+#: Figures that are not shown as percent: places in a ranking, a cosine, and a score as the paper prints it.
+_PLAIN: Final = ("meanR", "medR", "best meanR", "best medR", "CLIPScore", "VQAScore")
 
 
 def cell(row: Mapping[str, Any] | None, figure: str) -> str:

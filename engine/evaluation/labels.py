@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.catalog.extra import field_value
 from engine.difficulty.tables import Division
 from engine.difficulty.voting import CATEGORIES
 from engine.errors import RecipeError
 from engine.evaluation.categories import Categories
-from engine.evaluation.pairs import PairTables, PartPairs
+from engine.evaluation.pairs import PairTables
 from engine.export.mined import MinedRun, MinedSample, SampleReader
 from engine.stages.embed import texts_of
 
@@ -44,20 +45,27 @@ class Labels:
         most = run.recipe.images.captions_each if of == "original" else None
         return cls(replace(run.bare(), fingerprints=fingerprints), of, field, most)
 
-    def read(self, reader: SampleReader, row: Mapping[str, Any], pairs: PartPairs) -> Categories:
+    def read(
+        self,
+        reader: SampleReader,
+        row: Mapping[str, Any],
+        numbers: NDArray[np.int64],
+        places: NDArray[np.int64],
+    ) -> Categories:
         """The category of each pair of a part.
 
         Args:
             reader: of `run`; it holds a shard's catalog, so one serves many parts.
             row: the part's, of the plan.
-            pairs: of that part.
+            numbers: (m,), which sample of the part each pair is of.
+            places: (m,), which of its sample's captions each is of, from 0 on.
 
         Raises:
             RecipeError: a sample's labels are no texts, or not as many as its captions.
         """
         samples, labels = reader.part(row), dict[int, list[str | None]]()
         found = list[str | None]()
-        for number, place in zip(pairs.rows[pairs.owners].tolist(), pairs.places.tolist(), strict=True):
+        for number, place in zip(numbers.tolist(), places.tolist(), strict=True):
             if number not in labels:
                 labels[number] = self._labels(samples[number])
             found.append(labels[number][place])
@@ -84,6 +92,13 @@ class Labels:
         )
 
 
+def told_by(source: Division | Labels | None) -> dict[str, str | None]:
+    """What decides the categories, for a fingerprint; of a set without labels nothing is said of them."""
+    if isinstance(source, Labels):
+        return {"division": None, "categories": source.field}
+    return {"division": source.directory.name if source else None}
+
+
 class CategoryReader:
     """Reads the categories of a set's pairs, part by part."""
 
@@ -91,15 +106,17 @@ class CategoryReader:
         self._source = source
         self._samples = SampleReader(source.run) if isinstance(source, Labels) else None
 
-    def read(self, row: Mapping[str, Any], pairs: PartPairs) -> Categories:
-        """The category of each pair of a part (a row of the plan).
+    def read(
+        self, row: Mapping[str, Any], numbers: NDArray[np.int64], places: NDArray[np.int64]
+    ) -> Categories:
+        """The category of each pair of a part (a row of the plan); other args as of `Labels.read`.
 
         Raises:
             RecipeError: see `Labels.read`.
             StorageError: a division's table is not there.
         """
         if isinstance(self._source, Division):
-            return Categories(self._source.codes(row["part"], pairs), CATEGORIES)
+            return Categories(self._source.codes_of(row["part"], numbers, places), CATEGORIES)
         if self._source is None or self._samples is None:
-            return Categories(np.full(len(pairs.owners), -1, np.int8))
-        return self._source.read(self._samples, row, pairs)
+            return Categories(np.full(len(numbers), -1, np.int8))
+        return self._source.read(self._samples, row, numbers, places)

@@ -15,12 +15,13 @@ from engine.retrieval.preference import PREFERENCE
 
 _WAYS: Final = dict(zip(WAYS, ("image to text", "text to image"), strict=True))
 _READING: Final = (
-    "Percent, but for ranks and CLIPScore, with the 95 % interval over draws of images in brackets. "
+    "Percent, but for ranks and the two scores, with the 95 % interval over draws of images in brackets. "
     "`meanR` and `medR` go over all pairs, `best` ones over the best match of each question. `mAP@R` and "
     "`R-Precision` are those of ECCV Caption; `mAP` is the full average precision, which IMP printed as "
     "mAP@R. Of equal similarities the matches stand last. CLIPScore is the mean cosine of the pairs; "
     "AUPRC tells them from pairs that do not match, each image with a caption of another one where a set "
-    "names no refused captions, and guessing reaches the base rate."
+    "names no refused captions, and guessing reaches the base rate. VQAScore is the mean probability that a "
+    "vision-language model says that the image shows the caption."
 )
 
 _PREFERENCES: Final = (
@@ -45,16 +46,17 @@ def page(table: pa.Table, asked: Sequence[TestSet | Preference]) -> str:
     for chosen in [each for each in asked if isinstance(each, TestSet)]:
         name = chosen.name
         some = [row for row in rows if row["set"] == name]
-        models = list(dict.fromkeys(row["model"] for row in some))
+        ranked = [row for row in some if row["way"] in WAYS]  # a VQAScore ranks nothing
+        models = list(dict.fromkeys(row["model"] for row in ranked))
         printed = published_rows(chosen.reference, name) if chosen.reference else []
         found |= {tuple(row[key] for key in _KEY): row for row in printed}
-        parts += [f"## {name}", " ".join([_gallery(some), *_told(chosen, some)])]
+        parts += [f"## {name}", " ".join([_gallery(ranked), *_told(chosen, some)])]
         for way in WAYS:
             theirs = _models(printed, way, of_category=False)
             parts += [f"### {_WAYS[way]}", _overall(found, name, way, [*models, *theirs], some)]
-        for figure in ("CLIPScore", "AUPRC"):
-            theirs = list(dict.fromkeys(row["model"] for row in printed if row["figure"] == figure))
-            if pairs := _pairs(found, name, models, theirs, some, figure):
+        for figure in ("CLIPScore", "AUPRC", "VQAScore"):
+            both = list(dict.fromkeys(row["model"] for row in [*some, *printed] if row["figure"] == figure))
+            if pairs := _pairs(found, name, both, some, figure):
                 parts += [f"### {figure}", pairs]
         parts.append(f"![Similarities](similarities-{name}.png)")
         if any(row["figure"] == "AUPRC" for row in some):
@@ -134,23 +136,22 @@ def _by_category(found: _Rows, name: str, way: str, models: Sequence[str], categ
 
 
 def _pairs(
-    found: _Rows, name: str, models: Sequence[str], theirs: Sequence[str], rows: Sequence[Any], figure: str
+    found: _Rows, name: str, models: Sequence[str], rows: Sequence[Mapping[str, Any]], figure: str
 ) -> str:
-    """CLIPScore, or AUPRC beside the base rate that guessing reaches, of all pairs and of each category.
+    """CLIPScore, VQAScore, or AUPRC beside the base rate that guessing reaches, of all pairs and by category.
 
     Args:
         found: all rows.
         name: of the set.
-        models: that were measured.
-        theirs: whose figures are published; those of no category of the set are left out.
+        models: that have the figure, measured or published; those of no category of the set are left out.
         rows: of the set.
-        figure: which.
+        figure: which; without any measured there is no table.
     """
     categories = list(dict.fromkeys(row["category"] for row in rows if row["figure"] == figure))
     head, lines = ["model"], list[list[str]]()
     for category in categories:
         head += [f"{figure}, {category}", *(["base rate"] if figure == "AUPRC" else [])]
-    for model in [*models, *theirs] if categories else ():
+    for model in models:
         cells = list[str]()
         for category in categories:
             key = (name, model, "pairs", category, "natural")
@@ -158,7 +159,7 @@ def _pairs(
             if figure == "AUPRC":
                 base = found.get((*key, "base rate"))
                 cells.append(f"{100 * base['value']:.1f}" if base else "-")
-        if model in models or set(cells) != {"-"}:
+        if not set(cells) <= {"-"}:
             lines.append([model, *cells])
     return "\n".join(table_lines(head, lines)) if categories else ""
 

@@ -80,7 +80,7 @@ class PairTables:
         owners = np.repeat(np.arange(len(images.good)), np.diff(captions.offsets))
         kept = images.good[owners]
         if self.mined is not None:
-            kept &= self._counts(part, owners, captions.places)
+            kept &= self.counted(part, owners, captions.places)
         row = np.cumsum(images.good) - 1
         return PartPairs(
             images.vectors[images.good],
@@ -117,8 +117,8 @@ class PairTables:
             found[number] = int.from_bytes(digest, "big")
         return found
 
-    def _counts(self, part: str, owners: NDArray[np.int64], places: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """(m,): which mined captions passed their checks and are of the level."""
+    def counted(self, part: str, owners: NDArray[np.int64], places: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """(m,): which mined captions passed their checks and are of the level, by sample and place."""
         assert self.mined is not None
         table = self.mined.read(part, CAPTION, columns=["creative_captions"])
         if table is None:

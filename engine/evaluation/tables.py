@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from engine.difficulty.tables import Division
-from engine.evaluation.labels import Labels
+from engine.evaluation.labels import Labels, told_by
 from engine.evaluation.pairs import PairTables
 from engine.recipe import Evaluate, Preference, TestSet
 from engine.rundir import RunDirectory
@@ -75,14 +75,12 @@ class Evaluation:
             "job": "evaluate",
             "code": CODE_VERSION,
             "pairs": pairs.state(plan),
-            "division": categories.directory.name if isinstance(categories, Division) else None,
+            **told_by(categories),
             "at": settings.at,
             "draws": settings.draws,
             "seed": seed,
         }
         # What a set does not have is not told, so that its tables keep their names.
-        if isinstance(categories, Labels):
-            decided_by["categories"] = categories.field
         if negatives is not None:
             decided_by["negatives"] = negatives.state(plan)
         return self.directory / f"{digest_settings(decided_by)}.parquet"
@@ -111,8 +109,13 @@ class Evaluation:
         """The same as text."""
         return self.directory / "figures.csv"
 
+    @property
+    def co_captions(self) -> tuple[Location, Location]:
+        """How similar co-captions are by each encoder on each set, as Parquet and as text."""
+        return self.directory / "co-captions.parquet", self.directory / "co-captions.csv"
+
     def picture(self, kind: str, chosen: str) -> Location:
-        """A picture of one set: `similarities`, or `auprc`."""
+        """A picture of one set: `similarities`, `auprc`, or `co-captions`."""
         return self.directory / f"{kind}-{chosen}.png"
 
     @property

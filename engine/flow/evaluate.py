@@ -12,15 +12,19 @@ import pyarrow.csv
 from engine.analyses import note_made
 from engine.errors import RecipeError
 from engine.evaluation.asked import Asked, asked, told_of
+from engine.evaluation.co_asked import CoAsked, co_asked
 from engine.evaluation.negatives import Others, pair_figures
 from engine.evaluation.page import page
 from engine.evaluation.pictures import auprc_picture, similarities_picture
 from engine.evaluation.similarities import similarity_rows
 from engine.evaluation.tables import FIGURES, Evaluation, figure_rows, renamed
+from engine.evaluation.vqascore import ScoresAsked, scores_asked
+from engine.flow.co_captions import measure_co_captions, tell_co_captions
 from engine.flow.preference import measure_preference
 from engine.flow.ranks import Ranked, rank_pairs
 from engine.flow.refused import compare_refused
 from engine.flow.spread import call
+from engine.flow.vqascore import measure_scores
 from engine.recipe import Evaluate, Preference, Recipe, TestSet
 from engine.retrieval.figures import figures
 from engine.retrieval.recall import Resamples
@@ -33,7 +37,7 @@ def evaluate(
     """Measure what is not measured yet, and write the tables of all; see `cluster_images`.
 
     Raises:
-        RecipeError: vectors are missing, or a set has no pairs; what is measured is kept.
+        RecipeError: vectors or VQAScores are missing, or a set has no pairs; what is measured is kept.
         StorageError: a run directory fails.
     """
     settings = recipe.evaluate
@@ -41,19 +45,35 @@ def evaluate(
     place, tables = Evaluation.of(run), list[pa.Table]()
     # All are looked at before the first is measured: a mistake in the last one costs no hours.
     work = asked(recipe, run)
+    scores, of_captions = scores_asked(recipe, run, work), co_asked(recipe, run)
     for each in work:
         each.check_divided()
+    for one in of_captions:
+        one.check()
     for each in work:
         if not each.answer.exists():
             start_ray()
             say(f"evaluating {each.model} on {each.chosen.name}")
             _measure(each, settings, recipe.run.seed)
         tables.append(renamed(each.answer.read_table(), each.model, each.chosen))
-    _tell(place, pa.concat_tables(tables).cast(FIGURES), work)
+    for score in scores:
+        if not score.answer.exists():
+            start_ray()
+            say(f"evaluating {score.model} on {score.chosen.name}")
+            measure_scores(score, settings.draws, recipe.run.seed)
+        tables.append(renamed(score.answer.read_table(), score.model, score.chosen))
+    measure_co_captions(of_captions, settings, recipe.run.seed, start_ray, say)
+    _tell(place, pa.concat_tables(tables).cast(FIGURES), work, scores, of_captions)
     return place
 
 
-def _tell(place: Evaluation, whole: pa.Table, work: Sequence[Asked]) -> None:
+def _tell(
+    place: Evaluation,
+    whole: pa.Table,
+    work: Sequence[Asked],
+    scores: Sequence[ScoresAsked],
+    of_captions: Sequence[CoAsked],
+) -> None:
     """Write the tables of all models and sets, the page and its pictures."""
     place.figures.write_table(whole)
     text = io.BytesIO()
@@ -65,8 +85,11 @@ def _tell(place: Evaluation, whole: pa.Table, work: Sequence[Asked]) -> None:
         place.picture("similarities", name).write_bytes(similarities_picture(name, some))
         if drawn := auprc_picture(name, [row for row in rows if row["set"] == name]):
             place.picture("auprc", name).write_bytes(drawn)
-    place.page.write_bytes(page(whole, list(sets.values())).encode())
-    note_made(place.page, told_of(work))
+    told = page(whole, list(sets.values()))
+    if of_captions:
+        told += f"\n{tell_co_captions(place, of_captions)}"
+    place.page.write_bytes(told.encode())
+    note_made(place.page, told_of([*work, *scores, *of_captions]))
 
 
 def _measure(one: Asked, settings: Evaluate, seed: int) -> None:

@@ -50,7 +50,7 @@ def mine(
     """
     stages = build_stages(recipe)
     if not stages:
-        raise RecipeError("the recipe has no stage; add describe, associate, caption or embed")
+        raise RecipeError("the recipe has no stage; add describe, associate, caption, vqascore or embed")
     pools = plan_pools(recipe, run, stages, retry_failed)
     with ExitStack() as stack:
         # Ray starts only when there is work: asking a finished run again takes a second.

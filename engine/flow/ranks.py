@@ -118,7 +118,8 @@ def _heads(
         some = pairs.read(row["part"])
         digests = pairs.digests(reader, row, some)
         owned = some.owners, some.vectors
-        found.append(Head(len(some.images), some.without, *owned, categories.read(row, some), digests))
+        codes = categories.read(row, some.rows[some.owners], some.places)
+        found.append(Head(len(some.images), some.without, *owned, codes, digests))
     return found
 
 

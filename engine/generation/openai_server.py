@@ -11,10 +11,14 @@ from typing import Any
 from engine.errors import EngineDied, RecipeError
 from engine.generation.backoff import delay, is_temporary
 from engine.generation.data_urls import DataUrls
+from engine.generation.first_word import NOT_TOLD, ONE_TOKEN, from_list
 from engine.generation.meter import Meter
 from engine.generation.protocol import Picture, Request, Response
 from engine.generation.window import Window
 from engine.recipe import OpenAI
+
+#: Of each first token, the most that the protocol allows.
+_TOP_LOGPROBS = 20
 
 #: Statuses that say something about the recipe, not about one request.
 _RECIPE = {401: "api_key_env", 403: "api_key_env", 404: "model"}
@@ -96,7 +100,7 @@ class OpenAIGenerator:
         )
 
     def _arguments(self, request: Request) -> dict[str, Any]:
-        sampling = request.sampling
+        sampling = request.sampling if request.probability_of is None else ONE_TOKEN
         arguments: dict[str, Any] = {
             "model": self._settings.model,
             "messages": self._messages(request),
@@ -108,6 +112,8 @@ class OpenAIGenerator:
         if request.schema is not None:
             schema = {"name": request.task, "schema": dict(request.schema), "strict": True}
             arguments["response_format"] = {"type": "json_schema", "json_schema": schema}
+        if request.probability_of is not None:
+            arguments |= {"logprobs": True, "top_logprobs": _TOP_LOGPROBS}
         return arguments
 
     def _messages(self, request: Request) -> list[dict[str, Any]]:
@@ -132,13 +138,16 @@ class OpenAIGenerator:
         except (AttributeError, IndexError, TypeError) as error:
             raise ValueError("its answer is no chat completion") from error
         self._answered += 1
-        problem = None
+        problem: str | None = None
+        probability: float | None = None
         if request.schema is not None and reason == "length":
             problem = "answer cut at max_tokens"
         elif reason == "content_filter":
             problem = "refused by the server: content filter"
+        elif request.probability_of is not None:
+            probability, problem = _probability(choice, request.probability_of)
         prompt, output = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
-        return Response(text, prompt, output, problem)
+        return Response(text, prompt, output, problem, probability)
 
     def _refuse(self, error: Any) -> Response:
         """A response for one bad request; raises when the recipe is to blame."""
@@ -150,6 +159,18 @@ class OpenAIGenerator:
             f"{_RECIPE[status]}: {settings.base_url} answered HTTP {status} for model {settings.model} "
             f"with the key in ${settings.api_key_env}; check base_url, model and api_key_env"
         ) from error
+
+
+def _probability(choice: Any, word: str) -> tuple[float | None, str | None]:
+    """The probability that the answer begins with the word, and why it is not known."""
+    try:
+        first = choice.logprobs.content[0]
+        tokens = [(each.token, float(each.logprob)) for each in first.top_logprobs or ()]
+        if first.token not in [token for token, _ in tokens]:
+            tokens.append((first.token, float(first.logprob)))
+    except (AttributeError, IndexError, TypeError, ValueError):
+        return None, NOT_TOLD  # a server that does not know the setting passes over it
+    return from_list(word, tokens)
 
 
 def _reason(error: Any) -> str:

@@ -38,6 +38,7 @@ class Prompt:
         seed: int,
         picture: Picture | None = None,
         schema: Mapping[str, Any] | None = None,
+        probability_of: str | None = None,
     ) -> Request:
         """Fill the prompt with `values` and, where it stands in the text, the picture."""
         content: list[str | Picture] = []
@@ -54,6 +55,7 @@ class Prompt:
             system=self.system.substitute(values) if self.system else None,
             schema=schema,
             values=values,
+            probability_of=probability_of,
         )
 
 

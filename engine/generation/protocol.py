@@ -36,6 +36,8 @@ class Request:
     system: str | None = None
     schema: Mapping[str, Any] | None = None  # a JSON schema the answer must follow
     values: Mapping[str, str] = field(default_factory=dict)
+    #: A word: asks for the probability that the answer begins with it; see `engine.generation.first_word`.
+    probability_of: str | None = None
 
     @property
     def pictures(self) -> list[Picture]:
@@ -45,12 +47,16 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    """The answer to one request; `error` is the reason why there is none."""
+    """The answer to one request; `error` is the reason why there is none.
+
+    `probability`, 0 to 1, is there if the request asks for that of a word.
+    """
 
     text: str = ""
     prompt_tokens: int = 0
     output_tokens: int = 0
     error: str | None = None
+    probability: float | None = None
 
 
 class Generator(Protocol):

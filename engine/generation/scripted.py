@@ -12,11 +12,11 @@ from zlib import crc32
 
 from engine.errors import RecipeError
 from engine.generation.meter import Meter
-from engine.generation.protocol import Request, Response
+from engine.generation.protocol import Picture, Request, Response
 from engine.recipe import Scripted
 from engine.schema import LEVELS, PARTS_OF_SPEECH
 
-#: Computes the answer to a request; a `Response` where tokens or an error are to be scripted too.
+#: Computes the answer to a request; a `Response` where tokens, a probability or an error are scripted too.
 Script = Callable[[Request], str | Response]
 
 _ELEMENTS = 4
@@ -148,7 +148,15 @@ def _respond(request: Request, said: str | Response) -> Response:
     if isinstance(said, Response):
         return said
     prompt = sum(piece.count(" ") + 1 for piece in request.content if isinstance(piece, str))
-    return Response(said, prompt, said.count(" ") + 1)
+    return Response(said, prompt, said.count(" ") + 1, probability=_probability(request))
+
+
+def _probability(request: Request) -> float | None:
+    """Evenly spread over 0 to 1 by what is shown, whatever the seed."""
+    if request.probability_of is None:
+        return None
+    shown = [piece.id if isinstance(piece, Picture) else piece for piece in request.content]
+    return crc32("\x00".join([request.probability_of, *shown]).encode()) / 2**32
 
 
 _KNOWN = frozenset(_THINGS)

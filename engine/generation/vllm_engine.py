@@ -8,7 +8,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from engine.errors import EngineDied
+from engine.errors import EngineDied, RecipeError
+from engine.generation.first_word import ONE_TOKEN, sum_of, tokens_of
 from engine.generation.meter import Meter
 from engine.generation.protocol import Picture, Request, Response
 from engine.generation.vllm_start import start_engine
@@ -36,6 +37,7 @@ class VllmGenerator:
         self._settings = settings
         self._window = Window(settings.requests_in_flight)
         self._numbers = itertools.count()
+        self._words: dict[str, tuple[int, ...]] = {}
         self._engine, self._watchdog = start_engine(settings)
         from vllm.renderers import ChatParams
 
@@ -48,6 +50,9 @@ class VllmGenerator:
         """Answer every request, in order; see `Generator.generate`.
 
         An answer cut at `max_tokens` is returned as it is, unless it had to follow a schema.
+
+        Raises:
+            RecipeError: the probability of a word is asked for that is none of the model's tokens.
         """
         with self.meter.working(len(requests)):
             return await self._window.run(requests, self._answer)
@@ -73,8 +78,9 @@ class VllmGenerator:
         from vllm.exceptions import GracefulHTTPError, VLLMClientError
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
+        tokens = self._tokens_of(request.probability_of)
         try:
-            parameters = _parameters(request)
+            parameters = _parameters(request, tokens)
             prompt = await self._render(request)
         except Exception as error:  # a picture or text may upset any part of a model's processor
             return self._refuse(error)
@@ -91,6 +97,20 @@ class VllmGenerator:
             return None
         return self._read(request, final)
 
+    def _tokens_of(self, word: str | None) -> tuple[int, ...]:
+        """The tokens that read as a word whose probability is asked for; looked up once."""
+        if word is None:
+            return ()
+        if word not in self._words:
+            size = self._engine.vllm_config.model_config.get_vocab_size()
+            self._words[word] = tokens_of(word, self._engine.get_tokenizer(), size)
+        if not self._words[word]:
+            raise RecipeError(
+                f"model {self._settings.model}: none of its tokens is the word '{word}', so it has no "
+                "probability as a first token; name another word (vqascore.answer) or another model"
+            )
+        return self._words[word]
+
     async def _render(self, request: Request) -> Any:
         if self._engine.errored:
             raise self._dead()
@@ -106,13 +126,17 @@ class VllmGenerator:
         prompt_tokens, output_tokens = len(final.prompt_token_ids), len(answer.token_ids)
         cut = request.schema is not None and answer.finish_reason == "length"
         error = "answer cut at max_tokens" if cut else None
+        probability = None
+        if request.probability_of is not None:
+            first = answer.logprobs[0]
+            probability = sum_of(first[token].logprob for token in self._tokens_of(request.probability_of))
         self.meter.count(
             errors=int(cut),
             prompt_tokens=prompt_tokens,
             cached_tokens=final.num_cached_tokens or 0,
             output_tokens=output_tokens,
         )
-        return Response(answer.text, prompt_tokens, output_tokens, error)
+        return Response(answer.text, prompt_tokens, output_tokens, error, probability)
 
     def _refuse(self, error: Exception) -> Response:
         if isinstance(error, EngineDied):
@@ -144,11 +168,17 @@ def _messages(request: Request) -> list[dict[str, Any]]:
     return [*system, {"role": "user", "content": content}]
 
 
-def _parameters(request: Request) -> Any:
+def _parameters(request: Request, tokens: Sequence[int]) -> Any:
+    """What vLLM is asked; `tokens` are those whose probability as the first one is wanted.
+
+    vLLM tells the log-probabilities of exactly these, over the whole vocabulary and before temperature
+    and top_p (its `logprobs_mode`, which `vllm_settings` keeps from being one of logits). On CPUs an
+    engine's first such request may wait half a minute while torch compiles what ranks tokens.
+    """
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
-    sampling = request.sampling
+    sampling = ONE_TOKEN if tokens else request.sampling
     schema = StructuredOutputsParams(json=dict(request.schema)) if request.schema is not None else None
     return SamplingParams(
         temperature=sampling.temperature,
@@ -156,5 +186,6 @@ def _parameters(request: Request) -> Any:
         max_tokens=sampling.max_tokens,
         seed=request.seed,
         structured_outputs=schema,
+        logprob_token_ids=list(tokens) or None,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )

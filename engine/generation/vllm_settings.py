@@ -78,8 +78,8 @@ def engine_arguments(settings: Vllm) -> dict[str, Any]:
     """The AsyncEngineArgs of a recipe section; `settings.engine` has the last word.
 
     Raises:
-        RecipeError: an argument is unknown to vLLM, has a setting of its own, or would load
-            weights that are not safetensors.
+        RecipeError: an argument is unknown to vLLM, has a setting of its own, would load
+            weights that are not safetensors, or would give logits for log-probabilities.
     """
     _check_names(settings.engine)
     arguments: dict[str, Any] = {
@@ -101,6 +101,11 @@ def engine_arguments(settings: Vllm) -> dict[str, Any]:
         raise RecipeError(
             f"engine.load_format: {arguments['load_format']} may load weights that are not safetensors; "
             f"use one of {', '.join(sorted(_SAFE_FORMATS))}"
+        )
+    if str(arguments.get("logprobs_mode", "")).endswith("_logits"):
+        raise RecipeError(
+            f"engine.logprobs_mode: {arguments['logprobs_mode']} gives no probabilities, which some requests "
+            "ask for; take it out"
         )
     return {name: value for name, value in arguments.items() if value is not None}
 

@@ -37,6 +37,7 @@ class Densities:
         name: the panel's title.
         edges: (b + 1,), ascending, of the bins.
         counts: (b,) for each kind of pairs, by its name.
+        measure: what the axis is called.
 
     Raises:
         ValueError: counts are not (b,).
@@ -45,6 +46,7 @@ class Densities:
     name: str
     edges: NDArray[np.float64]
     counts: Mapping[str, NDArray[np.int64]]
+    measure: str = "cosine"
 
     def __post_init__(self) -> None:
         for kind, count in self.counts.items():
@@ -88,7 +90,7 @@ def draw_densities(panels: Sequence[Densities], title: str) -> bytes:
 
 def _panel(axes: Axes, panel: Densities, colours: Mapping[str, str]) -> None:
     axes.set_title(one_line(panel.name, 46), fontsize=10, loc="left", parse_math=False)
-    axes.set_xlabel("cosine")
+    axes.set_xlabel(panel.measure)
     axes.set_yticks([])
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)

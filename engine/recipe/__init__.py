@@ -6,7 +6,7 @@ from engine.recipe.evaluation import Calibration, Difficulty, Evaluate, Pairs, P
 from engine.recipe.generators import Actors, Generator, OpenAI, Pool, Scripted, Vllm
 from engine.recipe.inputs import Images, Run
 from engine.recipe.reading import dump_recipe, load_recipe, parse_recipe
-from engine.recipe.stages import Associate, Caption, Describe, Sampling, Stage
+from engine.recipe.stages import Associate, Caption, Describe, Sampling, Stage, VQAScore
 from engine.recipe.whole import Recipe
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "Scripted",
     "Stage",
     "TestSet",
+    "VQAScore",
     "Vllm",
     "dump_recipe",
     "load_recipe",

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from engine.errors import RecipeError
 from engine.recipe.analysis import Reserving
 from engine.recipe.embedding import PAPER_MODELS, expanded
 from engine.recipe.section import Section
@@ -141,11 +142,26 @@ class Evaluate(Reserving):
     preferences: tuple[Preference, ...] = ()
     at: tuple[int, ...] = (1, 5, 10, 20)  # the K of R@K
     draws: int = Field(default=1000, ge=2)  # resamples of the images, for the intervals
+    co_captions: tuple[str, ...] = ()  # by what an image's captions are compared: embed.encoders, bertscore:
 
-    @field_validator("models", mode="before")
+    @field_validator("models", "co_captions", mode="before")
     @classmethod
     def _the_papers(cls, given: Any) -> Any:
         return expanded(given)
+
+    @field_validator("co_captions")
+    @classmethod
+    def _each_is_written_well(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        from engine.evaluation.bertscore_name import BertScoreName, is_bertscore
+
+        if len(set(names)) < len(names):
+            raise ValueError("name each once")
+        for name in filter(is_bertscore, names):
+            try:
+                BertScoreName.parse(name)
+            except RecipeError as error:
+                raise ValueError(str(error)) from error
+        return names
 
     @field_validator("models")
     @classmethod

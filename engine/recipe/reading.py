@@ -17,7 +17,7 @@ from engine.recipe.evaluation import Calibration, Difficulty, Evaluate, Preferen
 from engine.recipe.finetune import Adapter, Finetune, TrainingData
 from engine.recipe.generators import OpenAI, Scripted, Vllm
 from engine.recipe.inputs import Images, Run
-from engine.recipe.stages import Associate, Caption, Describe
+from engine.recipe.stages import Associate, Caption, Describe, VQAScore
 from engine.recipe.whole import Recipe
 
 
@@ -103,6 +103,7 @@ _SECTIONS: Mapping[str, type[BaseModel]] = {
     "describe": Describe,
     "associate": Associate,
     "caption": Caption,
+    "vqascore": VQAScore,
     "embed": Embed,
     "cluster": Cluster,
     "sample": Sample,

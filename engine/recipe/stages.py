@@ -1,13 +1,16 @@
-"""The sections of the stages: `describe`, `associate`, `caption`."""
+"""The sections of the stages: `describe`, `associate`, `caption`, `vqascore`."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from engine.recipe.section import Section
 from engine.schema import LEVELS
+
+#: Captions that came with the images, or those that were mined.
+Texts = Literal["original", "mined"]
 
 
 class Sampling(Section):
@@ -80,3 +83,32 @@ class Caption(Stage):
         if not levels or len(set(levels)) < len(levels):
             raise ValueError(f"name at least one level, and each once: {', '.join(LEVELS)}")
         return levels
+
+
+class VQAScore(Section):
+    """The probability that a vision-language model answers yes when it is asked about image and caption."""
+
+    generator: str
+    prompt: str | None = None
+    captions: tuple[Texts, ...] = ("original",)  # a stage for each kind
+    answer: str = "Yes"  # the word whose probability counts, in whatever case
+
+    @field_validator("captions")
+    @classmethod
+    def _captions_are_named_once(cls, captions: tuple[Texts, ...]) -> tuple[Texts, ...]:
+        if not captions or len(set(captions)) < len(captions):
+            raise ValueError("name original, mined or both, and each once")
+        return captions
+
+    @field_validator("answer", mode="before")
+    @classmethod
+    def _yes_is_a_word(cls, answer: Any) -> Any:
+        # YAML reads a bare Yes or No as true or false.
+        return ("No", "Yes")[answer] if isinstance(answer, bool) else answer
+
+    @field_validator("answer")
+    @classmethod
+    def _answer_is_a_word(cls, answer: str) -> str:
+        if len(answer.split()) != 1:
+            raise ValueError(f"'{answer}' is not one word")
+        return answer.strip()

@@ -11,7 +11,7 @@ from engine.recipe.finetune import Finetune
 from engine.recipe.generators import Generator
 from engine.recipe.inputs import Images, Run
 from engine.recipe.section import Section
-from engine.recipe.stages import Associate, Caption, Describe
+from engine.recipe.stages import Associate, Caption, Describe, Stage, VQAScore
 
 
 class Recipe(Section):
@@ -23,6 +23,7 @@ class Recipe(Section):
     describe: Describe | None = None
     associate: Associate | None = None
     caption: Caption | None = None
+    vqascore: VQAScore | None = None
     embed: Embed | None = None
     cluster: Cluster | None = None
     sample: Sample | None = None
@@ -33,7 +34,9 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _stages_stand_on_each_other(self) -> Recipe:
-        for name, stage in self.stages():
+        asking: list[tuple[str, Stage | VQAScore]] = [*self.stages()]
+        asking += [("vqascore", self.vqascore)] if self.vqascore else []
+        for name, stage in asking:
             if stage.generator not in self.generators:
                 known = ", ".join(self.generators) or "none"
                 raise ValueError(f"{name}.generator: '{stage.generator}' is not under generators ({known})")
@@ -43,6 +46,8 @@ class Recipe(Section):
             raise ValueError("associate needs the section describe")
         if self.embed and "mined" in self.embed.texts and not self.caption:
             raise ValueError("embed.texts: mined captions need the section caption")
+        if self.vqascore and "mined" in self.vqascore.captions and not self.caption:
+            raise ValueError("vqascore.captions: mined captions need the section caption")
         if self.finetune and "mined" in self.finetune.data.captions and not self.caption:
             raise ValueError("finetune.data.captions: mined captions need the section caption")
         return self
@@ -58,6 +63,8 @@ class Recipe(Section):
             texts += [("polysemy.texts", text) for text in self.polysemy.texts]
         if self.evaluate and (here := [each for each in self.evaluate.asked if each.run is None]):
             asked += [("evaluate.models", model) for model in self.evaluate.models]
+            embedded = [name for name in self.evaluate.co_captions if not name.startswith("bertscore:")]
+            asked += [("evaluate.co_captions", name) for name in embedded]
             texts += [(each.place, text) for each in here for text in each.needs]
         if self.difficulty:
             asked += [("difficulty.voters", voter) for voter in self.difficulty.voters]

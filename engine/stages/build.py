@@ -11,17 +11,18 @@ from engine.encoders.card import abilities
 from engine.errors import RecipeError
 from engine.generation import Settings, generator_digest
 from engine.generation.prompts import load_prompt
-from engine.recipe import Associate, Caption, Describe, Embed, Recipe
+from engine.recipe import Associate, Caption, Describe, Embed, Recipe, VQAScore
 from engine.stages.associate import AssociateStage
 from engine.stages.caption import CaptionStage
 from engine.stages.describe import DescribeStage
 from engine.stages.elements import load_concreteness
 from engine.stages.embed import EmbedStage, Of, stage_name
 from engine.stages.stage import Stage
+from engine.stages.vqascore import VQAScoreStage
 from engine.storage import digest_settings
 
 #: Raised when the code of a stage changes what it writes for the same settings.
-CODE_VERSION = {"describe": 1, "associate": 1, "caption": 1, "embed": 1}
+CODE_VERSION = {"describe": 1, "associate": 1, "caption": 1, "vqascore": 1, "embed": 1}
 
 
 def build_stages(recipe: Recipe) -> list[Stage]:
@@ -42,8 +43,11 @@ def build_stages(recipe: Recipe) -> list[Stage]:
             case Caption():
                 stage = _caption(recipe, settings, digests, upstream)
         stages.append(stage)
+    upstream_of = {stage.name: stage.fingerprint for stage in stages}
+    if recipe.vqascore:
+        stages += _vqascore(recipe, recipe.vqascore, digests, upstream_of)
     if recipe.embed:
-        stages += _embed(recipe, recipe.embed, {stage.name: stage.fingerprint for stage in stages})
+        stages += _embed(recipe, recipe.embed, upstream_of)
     return stages
 
 
@@ -79,6 +83,27 @@ def _caption(recipe: Recipe, settings: Caption, digests: Mapping[str, str], upst
     decided_by = {"prompt": prompt.text, "images": _decoding(recipe)}
     fingerprint = _fingerprint(recipe, "caption", settings, digests, upstream, decided_by)
     return CaptionStage(settings, prompt, recipe.run.seed, _look(recipe), fingerprint)
+
+
+def _vqascore(
+    recipe: Recipe, settings: VQAScore, digests: Mapping[str, str], upstream: Mapping[str, str]
+) -> Iterator[Stage]:
+    """A stage for each kind of captions; the run's seed is not in it, since no answer is drawn."""
+    prompt = load_prompt("vqascore", settings.prompt, ("caption",), image=True)
+    if not any("caption" in piece.get_identifiers() for piece in (prompt.system, *prompt.pieces) if piece):
+        raise RecipeError(f"prompt {settings.prompt}: needs $caption, which it asks about")
+    for of in settings.captions:
+        decided_by: dict[str, Any] = {
+            "stage": f"vqascore-{of}",
+            "code": CODE_VERSION["vqascore"],
+            "answer": settings.answer.casefold(),
+            "generator": digests[settings.generator],
+            "prompt": prompt.text,
+            "images": _decoding(recipe),
+        }
+        if of == "mined":
+            decided_by["upstream"] = upstream["caption"]
+        yield VQAScoreStage(settings, prompt, of, _look(recipe), digest_settings(decided_by))
 
 
 #: Where a prompt or table lies, and which generator by which name, decide nothing: their contents do.

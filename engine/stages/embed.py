@@ -28,6 +28,8 @@ if TYPE_CHECKING:  # torch takes seconds to import, and status does not compute
 
 #: Why an image has no vector although it was decoded and the model ran.
 NO_DIRECTION = "the encoder gave no direction (zero, NaN or infinite)"
+#: What is counted of captions that the encoder reads the beginning of.
+TOO_LONG = "longer than the encoder reads, and cut"
 
 #: `images`, or one of `embed.texts`: original, mined, field:NAME.
 Of = str
@@ -124,6 +126,7 @@ class EmbedStage:
         for start in range(0, len(order), self.settings.batch):
             some = order[start : start + self.settings.batch]
             vectors = await bank.embed_texts(self.encoder, [texts[i] for i in some])
+            tally.flag(TOO_LONG, await bank.longer(self.encoder, [texts[i] for i in some]))
             for i, vector in zip(some, self._kept(vectors), strict=True):
                 made[i] = vector
         tally.requests += len(order)

@@ -25,9 +25,10 @@ class Tally:
     flags: dict[str, int] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
 
-    def flag(self, reason: str) -> None:
-        """Count an item that was kept although it failed a check."""
-        self.flags[reason] = self.flags.get(reason, 0) + 1
+    def flag(self, reason: str, number: int = 1) -> None:
+        """Count items that were kept although they failed a check."""
+        if number:
+            self.flags[reason] = self.flags.get(reason, 0) + number
 
     def count(self, what: str, number: int = 1) -> None:
         """Count items made, such as captions."""

@@ -16,11 +16,9 @@ from engine.terrarium.render import image
 from engine.terrarium.world import COLOURS, GROUNDS, KINDS, LIGHTS, Element, Scene, scene
 
 MODEL_DIR: Final = Path(__file__).parent / "model"
-CLIP_DIR: Final = Path(__file__).parent / "clip_model"
 PROMPTS_DIR: Final = Path(__file__).parent / "prompts"
 
 __all__ = [
-    "CLIP_DIR",
     "COLOURS",
     "FAMILIES",
     "GROUNDS",

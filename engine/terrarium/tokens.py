@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from tokenizers import Regex, decoders, models, pre_tokenizers
+from tokenizers import Regex, decoders, models, pre_tokenizers, processors
 from tokenizers import Tokenizer as Backend
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -18,6 +18,7 @@ END: Final = "<end>"
 IMAGE: Final = "<image>"
 ANSWER: Final = "<answer>"
 SPECIAL: Final = (PAD, END, IMAGE, ANSWER)
+END_ID: Final = SPECIAL.index(END)
 
 _TASKS: Final = ("describe", "elements", "associate", "caption", "word", "pos", "noun")
 # Punctuation between two words of a JSON answer is one token, which halves its length.
@@ -57,6 +58,16 @@ def build_tokenizer() -> Tokenizer:
         model_max_length=1024,
         padding_side="left",
     )
+
+
+def reading_tokenizer() -> Tokenizer:
+    """The same words for a model that only reads: padded behind, and a text ends with `END`."""
+    tokenizer = build_tokenizer()
+    end = processors.TemplateProcessing(single=f"$A {END}", special_tokens=[(END, END_ID)])
+    tokenizer.backend_tokenizer.post_processor = end
+    tokenizer.padding_side = "right"
+    tokenizer.chat_template = None
+    return tokenizer
 
 
 def load_tokenizer(directory: Path) -> Tokenizer:

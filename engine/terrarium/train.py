@@ -44,7 +44,7 @@ def train(directory: Path, effort: float, device: torch.device) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     seeing = Progress("vision", effort * VISION_SCENES, directory)
     seer = Seer().to(device)
-    _see(seer, seeing, device)
+    see(seer, seeing, device)
     tokenizer = build_tokenizer()
     model = build(tokenizer).to(device)
     model.model.vision_tower.load_state_dict(seer.tower.state_dict())
@@ -57,14 +57,15 @@ def train(directory: Path, effort: float, device: torch.device) -> None:
     speaking.forget()
 
 
-def _see(seer: Seer, progress: Progress, device: torch.device) -> None:
+def see(seer: Seer, progress: Progress, device: torch.device, seed: int = TRAINING_SEED) -> None:
+    """Teach a vision tower kinds, colours and places, on fresh scenes of a seed."""
     optimizer = _optimizer(seer)
     progress.restore(seer, optimizer)
     test = [scene(_TEST_SEED, number) for number in range(256)]
-    for scenes in _scenes(TRAINING_SEED, VISION_BATCH, progress, device, crowded=True):
+    for scenes in _scenes(seed, VISION_BATCH, progress, device, crowded=True):
         right = torch.stack([torch.from_numpy(labels(one)) for one in scenes])
         _set_rate(optimizer, progress.rate(1.2e-3))
-        with _half(device):
+        with half(device):
             answers = seer(to_pixels(scenes).to(device))
         cost = loss(answers, right.to(device))
         _step(seer, optimizer, cost)
@@ -81,7 +82,7 @@ def _speak(model: Any, teacher: Teacher, progress: Progress, device: torch.devic
     for scenes in _scenes(TRAINING_SEED + 1, LOOK_BATCH, progress, device):
         read = scenes[: len(scenes) * READ_BATCH // LOOK_BATCH]
         _set_rate(optimizer, progress.rate(1.5e-3))
-        with _half(device):
+        with half(device):
             looked = answer_loss(model, *_look(model, teacher, scenes, device))
             was_read = answer_loss(model, _read(teacher, read, device), None)
         _step(model, optimizer, looked + 0.5 * was_read)
@@ -133,8 +134,10 @@ def _step(module: nn.Module, optimizer: torch.optim.Optimizer, cost: Tensor) -> 
     optimizer.zero_grad()
 
 
-def _half(device: torch.device) -> torch.autocast:
-    return torch.autocast(device.type, torch.bfloat16)
+def half(device: torch.device) -> torch.autocast:
+    """bfloat16 where the device computes in it; processors that do not would take a hundred times longer."""
+    computes = device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.autocast(device.type, torch.bfloat16, enabled=computes)
 
 
 def main() -> None:

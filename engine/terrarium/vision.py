@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import CLIPVisionModel
+from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from engine.terrarium.render import mask, render
 from engine.terrarium.vision_shape import GRID, PATCH, vision_config
@@ -29,12 +29,13 @@ IGNORED = -100
 
 
 class Seer(nn.Module):
-    """The vision tower with one linear answer per patch and question."""
+    """A vision tower, by default the describing model's, with one linear answer per patch and question."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: CLIPVisionConfig | None = None) -> None:
         super().__init__()
-        self.tower = CLIPVisionModel(vision_config())
-        self.heads = nn.Linear(vision_config().hidden_size, sum(QUESTIONS.values()))
+        config = config or vision_config()
+        self.tower = CLIPVisionModel(config)
+        self.heads = nn.Linear(config.hidden_size, sum(QUESTIONS.values()))
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """Answer every question of every patch.

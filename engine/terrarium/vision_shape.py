@@ -1,24 +1,31 @@
-"""The shape of the embedded model's vision tower."""
+"""The shape of the embedded models' vision towers."""
 
-from typing import Final
+from __future__ import annotations
 
-from transformers import CLIPVisionConfig
+from typing import TYPE_CHECKING, Final
 
 from engine.terrarium.world import SIDE
+
+if TYPE_CHECKING:  # which takes seconds to import, and a model's name alone needs no tower
+    from transformers import CLIPVisionConfig
 
 PATCH: Final = 8
 GRID: Final = SIDE // PATCH
 PATCHES: Final = GRID * GRID
+#: Of the describing model's; heads are as wide as every attention backend wants them.
+WIDTH, LAYERS, HEAD_WIDTH = 192, 5, 64
 
 
-def vision_config() -> CLIPVisionConfig:
-    """The vision tower's configuration; heads are 64 wide, as every attention backend wants."""
+def vision_config(width: int = WIDTH, layers: int = LAYERS, head_width: int = HEAD_WIDTH) -> CLIPVisionConfig:
+    """A vision tower's configuration, by default the describing model's."""
+    from transformers import CLIPVisionConfig
+
     return CLIPVisionConfig(
-        hidden_size=192,
-        intermediate_size=576,
-        num_hidden_layers=5,
-        num_attention_heads=3,
+        hidden_size=width,
+        intermediate_size=3 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=width // head_width,
         image_size=SIDE,
         patch_size=PATCH,
-        projection_dim=192,
+        projection_dim=width,
     )

@@ -58,7 +58,7 @@ class Backbone(nn.Module):
         image_token_width, text_token_width: of a token of each tower.
         logit_scale, logit_bias: the model's own parameters, the bias None where it has none.
         prepare: an RGB picture -> (3, height, width), float32.
-        tokenize: captions -> (b, context length), int64.
+        tokenize: captions -> (b, context length), int64; or so many tokens as are asked for.
         side: pixels of a prepared image's side.
     """
 
@@ -71,7 +71,7 @@ class Backbone(nn.Module):
         width: int,
         token_widths: tuple[int, int],
         prepare: Callable[[Image.Image], Tensor],
-        tokenize: Callable[[Sequence[str]], Tensor],
+        tokenize: Callable[..., Tensor],
         side: int,
     ) -> None:
         super().__init__()

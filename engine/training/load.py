@@ -55,7 +55,7 @@ def _from_open_clip(name: EncoderName) -> Backbone:
         shared_width(model),
         widths,
         prepare,
-        lambda texts: tokenize(list(texts)),
+        lambda texts, length=None: tokenize(list(texts), length),
         image_side(model),
     )
 
@@ -85,9 +85,9 @@ def _from_transformers(name: EncoderName) -> Backbone:
     def prepare(image: Image.Image) -> Tensor:
         return pictures(images=image, return_tensors="pt")["pixel_values"][0]  # type: ignore[no-any-return]
 
-    def tokenize(texts: Sequence[str]) -> Tensor:
+    def tokenize(texts: Sequence[str], most: int | None = None) -> Tensor:
         told = words(
-            list(texts), padding="max_length", truncation=True, max_length=length, return_tensors="pt"
+            list(texts), padding="max_length", truncation=True, max_length=most or length, return_tensors="pt"
         )
         return told["input_ids"]  # type: ignore[no-any-return]
 

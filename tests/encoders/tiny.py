@@ -30,6 +30,16 @@ def plain_tokenizer() -> Any:
     return _words(start=None, end="</s>", pad="<pad>")
 
 
+def build_bert(folder: Path) -> Path:
+    """Save a text model that only gives hidden states, and its tokenizer, in `folder`."""
+    torch.manual_seed(0)
+    model = tf.BertModel(tf.BertConfig(**_TEXT))
+    _stir(model)
+    model.eval().save_pretrained(folder)
+    bert_tokenizer().save_pretrained(folder)
+    return folder
+
+
 def _words(start: str | None, end: str, pad: str) -> Any:
     special = list(dict.fromkeys([token for token in (start, pad, end) if token]))
     # The end has the largest number, where CLIP's pooling looks for it.

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from engine.errors import RecipeError
 from engine.evaluation.categories import MAX_CATEGORIES, Categories
 from engine.evaluation.labels import Labels
-from engine.evaluation.pairs import PartPairs
 from engine.export.mined import MinedSample
 
 NAMES = st.sampled_from(["hard", "easy", "medium", "zoo", "Art", "", None])
@@ -65,18 +64,10 @@ class Reader:
         ]
 
 
-def pairs(*cells: tuple[int, int]) -> PartPairs:
-    """Of samples and places of their captions."""
-    rows = sorted({sample for sample, _ in cells})
-    owners = np.array([rows.index(sample) for sample, _ in cells], np.int64)
-    places = np.array([place for _, place in cells], np.int64)
-    none = np.empty((0, 3))
-    return PartPairs(none, none, owners, np.array(rows, np.int64), np.array(rows), places, places, 0)
-
-
 def read(extras: list[Any], *cells: tuple[int, int], of: str = "original") -> list[str | None]:
     labels = Labels(None, of, "level")  # type: ignore[arg-type]
-    found = labels.read(Reader(*extras), {}, pairs(*cells))  # type: ignore[arg-type]
+    numbers, places = np.array(cells, np.int64).T
+    found = labels.read(Reader(*extras), {}, numbers, places)  # type: ignore[arg-type]
     return [[*found.names, None][code] for code in found.codes]
 
 
@@ -91,7 +82,8 @@ def test_labels_belong_to_captions() -> None:
 
 def test_labels_of_captions_that_the_catalog_does_not_keep() -> None:
     labels = Labels(None, "original", "level", most=3)  # type: ignore[arg-type]
-    found = labels.read(Reader({"level": ["a", "b", "c", "d"]}), {}, pairs((0, 2)))  # type: ignore[arg-type]
+    reader, of = Reader({"level": ["a", "b", "c", "d"]}), (np.array([0]), np.array([2]))
+    found = labels.read(reader, {}, *of)  # type: ignore[arg-type]
     assert found.names == ("c",)
 
 

@@ -98,6 +98,22 @@ def test_preferences_have_a_table() -> None:
     assert "## Preferences" in alone and "Similarities" not in alone and "## a" not in alone
 
 
+def test_vqascores_have_a_table() -> None:
+    asked = {"model": "vqascore:vlm", "images": 7, "texts": 30}
+    scores = [
+        {**figure("pairs", "all", "natural", "VQAScore", 0.6612, 0.6, 0.7), **asked},
+        {**figure("pairs", "hard", "natural", "VQAScore", 0.5), **asked},
+    ]
+    told = page(table(*ROWS, *scores), [TestSet(name="a")])
+    assert "### VQAScore\n\n| model | VQAScore, all | VQAScore, hard |" in told and "7 images" not in told
+    assert told.count("| vqascore:vlm |") == 1
+    assert "| vqascore:vlm | 0.6612 [0.6, 0.7] | 0.5 |" in told
+    assert "### CLIPScore\n\n| model | CLIPScore, all |\n|---|---|\n| mine | 0.2876 [0.28, 0.3] |" in told
+    printed = page(table(*ROWS, *scores), [TestSet(name="a", reference="imp")])
+    assert "| CLIP-FlanT5-XL (IMP, Table 11) | 0.66 | 0.58 |" in printed
+    assert "VQAScore, all" not in page(table(*ROWS), [TestSet(name="a")])
+
+
 def test_the_papers_tables_parse() -> None:
     found = published("imp")
     assert len(found) > 80 and {each.table for each in found} == {"3", "4", "6", "7", "11"}

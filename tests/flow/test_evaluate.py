@@ -6,7 +6,7 @@ import io
 import json
 import shutil
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from engine.retrieval.figures import WAYS
 from engine.rundir import RunDirectory
 from jobs.show import status_lines
 from tests.command import connote, finish
+from tests.flow import runs
 from tests.flow.seers import PART_ROWS, SAMPLES, add, write_pictures
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("on_ray")]
@@ -214,6 +215,43 @@ def test_what_is_measured_is_not_measured_again(whole: tuple[Path, Path, str], t
     assert "captions of 1 parts by 3 voters" in said and "calibrating" not in said
     assert finish("evaluate", recipe, "--out", tmp_path / "out").count("evaluating") == 1
     assert pq.read_table(one).equals(before[0]) and pq.read_table(part).equals(before[1])
+
+
+@pytest.mark.slow
+def test_the_driver_is_killed_while_it_measures(whole: tuple[Path, Path, str], tmp_path: Path) -> None:
+    """After the first threshold, with pairs divided in part, and after the first model: all ends the same."""
+    undisturbed, recipe, _ = whole
+    out = tmp_path / "out"
+    shutil.copytree(undisturbed, out, ignore=shutil.ignore_patterns("difficulty", "evaluation"))
+    kept = killed_once(recipe, out, "difficulty/thresholds/*.json", len(VOTERS))
+    finish("difficulty", recipe, "--out", out)
+    # A driver that dies between two parts leaves this behind.
+    next(run_files(out, "difficulty/*/result.json")).unlink()
+    for part in list(run_files(out, "difficulty/*/pairs/part-*"))[1::2]:
+        part.unlink()
+    kept |= stamps(run_files(out, "difficulty/*/pairs/part-*"))
+    kept |= killed_once(recipe, out, f"evaluation/{'?' * 16}.parquet", len(EVALUATE["models"]))
+    finish("run", recipe, "--out", out)
+    assert stamps(kept).items() >= kept.items(), "what was finished was made again"
+    for pattern in ("difficulty/*/pairs/part-*.parquet", "evaluation/*.parquet"):
+        for path in run_files(undisturbed, pattern):
+            assert pq.read_table(out / path.relative_to(undisturbed)).equals(pq.read_table(path)), path
+    for name in ("difficulty/division.md", "evaluation/tables.md", "evaluation/figures.csv"):
+        assert (out / name).read_bytes() == (undisturbed / name).read_bytes(), name
+
+
+def killed_once(recipe: Path, out: Path, pattern: str, whole: int) -> dict[Path, int]:
+    """The inodes of what was finished when the driver was killed, with its processes."""
+    process = runs.start(recipe, out)
+    process.wait_for(lambda: bool(list(run_files(out, pattern))))
+    process.stop()
+    kept = stamps(run_files(out, pattern))
+    assert len(kept) < whole, "the kill came too late to show anything"
+    return kept
+
+
+def stamps(paths: Iterable[Path]) -> dict[Path, int]:
+    return {path: path.stat().st_ino for path in paths}
 
 
 def test_any_slices_give_the_same_figures(

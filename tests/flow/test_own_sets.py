@@ -89,7 +89,9 @@ def whole(
     source: dict[str, Any], on_ray: None, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Path]:
     root = tmp_path_factory.mktemp("run")
-    recipe = write_recipe(root / "recipe.yaml", source, evaluate=evaluating(SET, PLAIN, FIELD))
+    script = {"backend": "scripted", "script": "tests.flow.doubts:say", "cpus": 0.5}
+    asked = {"generators": {"vlm": script}, "vqascore": {"generator": "vlm"}}
+    recipe = write_recipe(root / "recipe.yaml", source, **asked, evaluate=evaluating(SET, PLAIN, FIELD))
     finish("run", recipe, "--out", root / "out")
     return root / "out", recipe
 
@@ -174,18 +176,38 @@ def test_a_field_is_a_set_of_captions(whole: tuple[Path, Path]) -> None:
         assert told["value"] == pytest.approx(np.mean([cosine(images[k], captions[k][0]) for k in mine]))
 
 
+def test_vqascores_have_the_same_categories(whole: tuple[Path, Path]) -> None:
+    out, _ = whole
+    tables = [
+        pq.read_table(path).to_pylist() for path in out.glob("stages/vqascore-original-*/part-*.parquet")
+    ]
+    scored = {row["key"]: row["scores"] for table in tables for row in table if row["scores"]}
+    by_level: dict[str | None, list[float]] = {}
+    for row in rows():
+        for level, score in zip(row["level"], scored.get(row["key"], ()), strict=False):
+            if score is not None:
+                by_level.setdefault(level, []).append(score)
+    found = figures(out, "imp", "vqascore:vlm")
+    assert {category for _, category, _ in found} == {"all", "easy", "hard", "odd"}
+    for level in ("easy", "hard", "odd"):
+        told = found["pairs", level, "VQAScore"]
+        assert told["value"] == pytest.approx(np.mean(by_level[level]))
+        assert told["count"] == len(by_level[level])
+
+
 def test_a_set_is_measured_again_where_what_decides_it_changed(whole: tuple[Path, Path]) -> None:
     out, _ = whole
     run, would = RunDirectory.at(str(out)), "a run with this recipe would compute: "
     assert f"{would}nothing, all of it is done" in status_lines(run, None, [])
+    # Labels decide the set's VQAScores, too.
     for change, left in (
-        ({**SET, "categories": "field:kind"}, 2),
+        ({**SET, "categories": "field:kind"}, 3),
         ({**SET, "negatives": "field:also"}, 2),
         ({**SET, "negatives": None}, 2),
         ({**SET, "name": "renamed"}, 0),
     ):
         told = "\n".join(status_lines(run, None, [f"evaluate.sets={yaml.safe_dump([change, PLAIN, FIELD])}"]))
-        wanted = f"measure {left} of 6 pairs of a model and a set" if left else "evaluate (write tables)"
+        wanted = f"measure {left} of 8 pairs of a model and a set" if left else "evaluate (write tables)"
         assert wanted in told, told
 
 
@@ -214,7 +236,7 @@ def test_labels_that_fit_and_such_as_do_not(
         assert "sample '01'" in text and len(tables) == 1, "what was measured before is kept"
     else:
         # The key is no field of the catalog any more, and the other never was: no pair has a category.
-        assert status == 0 and len(tables) == 2, text
+        assert status == 0 and len(tables) == 4, text
         assert {category for _, category, _ in figures(tmp_path / "out", "a", MODELS[0])} == {"all"}
 
 

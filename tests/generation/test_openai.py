@@ -3,6 +3,7 @@ import base64
 import contextlib
 import io
 import json
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -14,6 +15,7 @@ from PIL import Image
 from engine.errors import EngineDied, RecipeError
 from engine.generation import build_generator, generator_digest
 from engine.generation.backoff import delay, retry_after
+from engine.generation.first_word import NOT_TOLD
 from engine.generation.openai_server import OpenAIGenerator
 from engine.generation.protocol import Picture, Request, Response
 from engine.recipe import OpenAI, Sampling
@@ -22,8 +24,9 @@ SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}, "required":
 Handler = Callable[[dict[str, Any], int], Awaitable[web.StreamResponse]]
 
 
-def completion(text: str, reason: str = "stop") -> web.Response:
+def completion(text: str, reason: str = "stop", logprobs: Any = None) -> web.Response:
     choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": reason}
+    choice["logprobs"] = logprobs
     usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
     body = {"id": "c", "object": "chat.completion", "created": 1, "model": "m"}
     return web.json_response(body | {"choices": [choice], "usage": usage})
@@ -187,6 +190,49 @@ def test_cut_answers_are_errors_only_where_a_schema_must_hold() -> None:
 
     responses, _, _ = exchange(handler, [ask("q", schema=SCHEMA), ask("r")])
     assert [response.error for response in responses] == ["answer cut at max_tokens", None]
+
+
+def told(*tokens: tuple[str, float], drawn: tuple[str, float] | None = None) -> dict[str, Any]:
+    """Log-probabilities of a first token, as the protocol has them."""
+    listed = [{"token": token, "logprob": log, "bytes": None} for token, log in tokens]
+    token, log = drawn or tokens[0]
+    return {"content": [{"token": token, "logprob": log, "bytes": None, "top_logprobs": listed}]}
+
+
+def doubt(text: str) -> Request:
+    """A request for the probability of "Yes"; its own sampling must not count."""
+    sharp = Sampling(temperature=0.1, top_p=0.5, max_tokens=50)
+    return Request("vqascore", (text,), sharp, seed=5, probability_of="Yes")
+
+
+def test_the_probability_of_a_first_word() -> None:
+    lists = {
+        "sure": told(("Yes", math.log(0.5)), (" yes", math.log(0.25)), ("No", math.log(0.2))),
+        "drawn only": told(drawn=("Yes", math.log(0.125))),
+        "rare": told(("No", math.log(0.99)), ("Maybe", math.log(0.004))),
+        "open": told(("No", math.log(0.5)), ("Maybe", math.log(0.1))),
+        "broken": {"content": [{"token": "Yes", "logprob": "much", "top_logprobs": None}]},
+        "empty": {"content": []},
+        "none": None,
+    }
+
+    async def handler(body: dict[str, Any], tries: int) -> web.StreamResponse:
+        said = completion("Yes", logprobs=lists[prompt_of(body)])
+        return said if body.get("logprobs") else completion("not asked for")
+
+    responses, server, generator = exchange(handler, [doubt(name) for name in lists])
+    found = dict(zip(lists, responses, strict=True))
+    assert found["sure"].probability == pytest.approx(0.75)
+    assert found["drawn only"].probability == pytest.approx(0.125)
+    # "Yes" is not in the list: what the list leaves is 0.006, and half of that is told.
+    assert found["rare"].probability == pytest.approx(0.003)
+    assert "end too early" in str(found["open"].error) and found["open"].probability is None
+    for name in ("broken", "empty", "none"):
+        assert found[name].probability is None and found[name].error == NOT_TOLD
+    body = server.bodies[0]
+    assert (body["logprobs"], body["top_logprobs"]) == (True, 20)
+    assert (body["max_tokens"], body["temperature"], body["top_p"]) == (1, 1, 1)
+    assert generator.meter.snapshot()["errors"] == 4
 
 
 @pytest.mark.parametrize(("status", "setting"), [(401, "api_key_env"), (403, "api_key_env"), (404, "model")])

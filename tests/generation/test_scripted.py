@@ -104,6 +104,20 @@ def shout(request: Request) -> str:
     return request.task.upper()
 
 
+def test_probabilities_depend_on_what_is_shown() -> None:
+    def doubt(picture: str, text: str, word: str | None, seed: int = 1) -> Request:
+        return Request("vqascore", (Picture(picture, IMAGE), text), Sampling(), seed, probability_of=word)
+
+    asked = [doubt(f"p{n}", "a boat?", "Yes", seed) for seed in (1, 2) for n in range(200)]
+    found = [response.probability for response in asyncio.run(scripted().generate(asked))]
+    assert found[:200] == found[200:] and len(set(found)) == 200
+    shares = [share for share in found if share is not None]
+    assert len(shares) == 400 and 0 <= min(shares) < 0.1 and 0.9 < max(shares) < 1
+    others = [doubt("p0", "a boat?", "No"), doubt("p0", "a tree?", "Yes"), doubt("p0", "a boat?", None)]
+    other, text, none = (r.probability for r in asyncio.run(scripted().generate(others)))
+    assert len({found[0], other, text}) == 3 and none is None
+
+
 def test_a_script_is_named_in_the_recipe() -> None:
     generator = build_generator("s", Scripted(backend="scripted", script=f"{__name__}:shout"))
     assert asyncio.run(generator.generate([ask("describe")]))[0].text == "DESCRIBE"

@@ -75,7 +75,8 @@ def settings_of(model: Path, **values: Any) -> Vllm:
 
 @pytest.fixture(scope="module")
 def engine(model: Path) -> Iterator[Engine]:
-    made = Engine(settings_of(model, requests_in_flight=32))
+    # In float32, so that it can be compared with the same weights elsewhere.
+    made = Engine(settings_of(model, requests_in_flight=32, dtype="float32"))
     yield made
     made.close()
 
@@ -134,6 +135,40 @@ def test_a_schema_is_obeyed_even_by_noise(engine: Engine) -> None:
     assert engine.ask(cut)[0].error == "answer cut at max_tokens"
 
 
+def test_a_probability_is_that_of_the_models_own_forward_pass(engine: Engine, model: Path) -> None:
+    """Of a word with two tokens, at a sampling of which nothing may count."""
+    import torch
+
+    from engine.terrarium.model import load, processor
+    from engine.terrarium.tokens import load_tokenizer
+
+    tokenizer = load_tokenizer(model)
+    network, prepare, vocabulary = load(model, tokenizer).eval(), processor(tokenizer), tokenizer.get_vocab()
+    words = ("boat", "tree", "green", "sparrow")
+    sharp = Sampling(temperature=0.2, top_p=0.3, max_tokens=9)
+    asked = [
+        Request("q", (picture(number), "caption boat"), sharp, number, probability_of=word)
+        for number in (1, 2, 3)
+        for word in words
+    ]
+    expected = []
+    for request in asked:
+        (shown,), word = request.pictures, str(request.probability_of)
+        text = "<image>\ncaption boat<answer>"
+        inputs = prepare(images=shown.image, text=text, return_tensors="pt")
+        with torch.no_grad():
+            shares = network(**inputs).logits[0, -1].softmax(-1)
+        expected.append(float(shares[vocabulary[word]] + shares[vocabulary["Ġ" + word]]))
+    # Beside requests that draw tokens, which have no log-probabilities.
+    together = engine.ask(*asked, *(caption(number, number) for number in range(4)))
+    found = [response.probability for response in together]
+    assert found[: len(asked)] == pytest.approx(expected, rel=1e-3)
+    assert max(expected) > 1.2 * min(expected), "they tell words and pictures apart"
+    assert found[len(asked) :] == [None] * 4 and all(r.error is None for r in together)
+    with pytest.raises(RecipeError, match="none of its tokens is the word 'Yes'"):
+        engine.ask(Request("q", (picture(1), "x"), sharp, 1, probability_of="Yes"))
+
+
 def test_a_refused_request_fails_alone(engine: Engine) -> None:
     long = Request("x", (picture(1), "tree " * 3000), Sampling(max_tokens=4), 1)
     good, bad, empty = engine.ask(
@@ -162,6 +197,7 @@ def test_wrong_settings_are_named(model: Path) -> None:
     for values, message in (
         ({"engine": {"max_num_sequ": 1}}, r"engine\.max_num_sequ: .*'max_num_seqs'"),
         ({"engine": {"trust_remote_code": True}}, r"engine\.trust_remote_code: set `trust_remote_code`"),
+        ({"engine": {"logprobs_mode": "raw_logits"}}, r"logprobs_mode: raw_logits gives no probabilities"),
         ({"engine": {"load_format": "pt"}}, r"engine\.load_format: pt .*safetensors"),
         ({"gpus": 1}, r"gpus: 1, but .*set gpus: 0"),
         ({"max_model_len": 10**6}, r"max_model_len"),

@@ -17,7 +17,7 @@ from engine.errors import RecipeError
 from engine.generation.protocol import Picture
 from engine.recipe import Embed, Recipe
 from engine.stages import Tally, build_stages
-from engine.stages.embed import NO_DIRECTION, EmbedStage, Of, stage_name
+from engine.stages.embed import NO_DIRECTION, TOO_LONG, EmbedStage, Of, stage_name
 
 CONFIG = {"embed_dim": 4, "vision_cfg": {"image_size": 32}}
 
@@ -33,6 +33,9 @@ class Bank:
         rows = np.eye(4, dtype=np.float32)[[len(text) % 4 for text in texts]]
         rows[[text == "nan" for text in texts]] = np.nan
         return rows
+
+    async def longer(self, name: EncoderName, texts: Sequence[str]) -> int:
+        return sum(len(text) > 6 for text in texts)
 
     async def embed_images(self, name: EncoderName, pictures: Sequence[Any]) -> Any:
         rows = np.eye(4, dtype=np.float32)[[picture.width % 4 for picture in pictures]]
@@ -83,7 +86,7 @@ def test_captions_keep_their_places(encoder: str) -> None:
         [[0, 1, 0, 0], None],
     ]
     assert bank.batches == [["a", "ab"], ["nan", "lengthy"]], "alike in length, and none that is empty"
-    assert tally.flags == {"empty caption": 1, NO_DIRECTION: 1}
+    assert tally.flags == {"empty caption": 1, NO_DIRECTION: 1, TOO_LONG: 1}
     assert tally.counts == {"vectors": 3}
 
 
