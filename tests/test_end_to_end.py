@@ -117,12 +117,28 @@ def test_the_run_ends_with_its_map_and_curves(undisturbed: Path) -> None:
 def test_the_run_ends_with_retrieval_by_abstraction(undisturbed: Path) -> None:
     rows = pq.read_table(undisturbed / "evaluation" / "figures.parquet").to_pylist()
     found = {
-        row["set"]: row["value"] for row in rows if (row["way"], row["figure"]) == ("text_to_image", "R@5")
+        row["set"]: row["value"]
+        for row in rows
+        if (row["model"], row["way"], row["category"], row["figure"])
+        == ("open_clip:terrarium", "text_to_image", "all", "R@5")
     }
     # The embedded CLIP was taught literal captions, and what they evoke it was not.
     assert found["literal"] > 0.9 > found["synonym"] > found["metaphor"]
     told = (undisturbed / "evaluation" / "tables.md").read_text()
     assert all(f"## {name}" in told for name in ("literal", "synonym", "metaphor"))
+
+
+def test_the_run_ends_with_its_captions_divided(undisturbed: Path) -> None:
+    found = {}
+    for path in undisturbed.glob("difficulty/*/result.json"):
+        about = json.loads(path.read_text())
+        found[about["captions"]] = about["shares"]
+    assert set(found) == {"original", *LEVELS}
+    # All four CLIPs accept what can be seen, and none what it evokes: they never read such captions.
+    assert found["original"]["easy"] > 0.5 and found["original"]["hard"] < 0.1
+    assert found["metaphor"]["hard"] > 0.5 and found["metaphor"]["easy"] < 0.1
+    told = (undisturbed / "evaluation" / "tables.md").read_text()
+    assert "by category" in told and "captions of one image" in told.lower()
 
 
 def test_the_run_is_shown(undisturbed: Path) -> None:
