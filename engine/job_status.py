@@ -169,9 +169,10 @@ def _difficulty(run: RunDirectory, recipe: Recipe, plan: pa.Table, captions: str
 def _evaluate(run: RunDirectory, recipe: Recipe, plan: pa.Table, unread: int) -> JobStatus:
     settings, place = recipe.evaluate, Evaluation.of(run)
     assert settings is not None
-    total, last = len(settings.models + settings.co_captions) * len(settings.sets), run.read_plan()
+    total = len(settings.models) * len(settings.asked) + len(settings.co_captions) * len(settings.sets)
+    last = run.read_plan()
     left, work = total, "write tables"
-    own = any(each.run is None for each in settings.sets)
+    own = any(each.run is None for each in settings.asked)
     known = not own or (not unread and last is not None and last["part"].equals(plan["part"]))
     # Where vectors are not there yet, here or in another run, nobody knows what will be asked.
     with suppress(ConnoteError):

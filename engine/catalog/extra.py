@@ -9,6 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from engine.errors import SampleError
+
 
 def parse_extra(text: str) -> dict[str, Any]:
     """The fields of a JSON text; what is no object, or not valid, is kept under `json`."""
@@ -50,6 +52,45 @@ def captions_of(value: Any) -> list[str]:
     """A caption or a list of captions without surrounding space; empty ones are none."""
     items = value if isinstance(value, list | tuple) else [value]
     return [item.strip() for item in items if isinstance(item, str) and item.strip()]
+
+
+def field_value(extra: str | None, name: str) -> Any:
+    """A field of a sample's column `extra`; None where it is not there."""
+    return parse_extra(extra).get(name) if extra else None
+
+
+def texts_in(extra: str | None, name: str) -> list[str]:
+    """The text, or the texts in order, of a field of a sample's column `extra`.
+
+    A field that is missing, null or blank has none. In a list what is null is an empty text, so that
+    the others keep their places.
+
+    Raises:
+        SampleError: the field holds something else.
+    """
+    value = field_value(extra, name)
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return []
+    items = value if isinstance(value, list) else [value]
+    for item in items:
+        if not isinstance(item, str | None):
+            held = f"a list with {_kind(item)}" if isinstance(value, list) else _kind(item)
+            raise SampleError(f"field '{name}' holds {held}, and neither a text nor a list of texts")
+    return [(item or "").strip() for item in items]
+
+
+def _kind(value: Any) -> str:
+    """What JSON calls the value."""
+    match value:
+        case bool():
+            return "true or false"
+        case int() | float():
+            return "a number"
+        case dict():
+            return "an object"
+        case list():
+            return "a list"
+    return "null" if value is None else "a text"
 
 
 def first_captions(table: pa.Table, most: int) -> tuple[pa.Table, bool]:

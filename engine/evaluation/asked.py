@@ -13,14 +13,18 @@ from engine.difficulty.tables import Division
 from engine.difficulty.voters import voters_of
 from engine.embeddings import check_complete
 from engine.errors import RecipeError
+from engine.evaluation.labels import Labels
 from engine.evaluation.pairs import PairTables, pair_tables
 from engine.evaluation.reference import published
 from engine.evaluation.tables import Evaluation
-from engine.recipe import Recipe, TestSet
+from engine.export.mined import open_run
+from engine.recipe import Pairs, Preference, Recipe, TestSet
+from engine.recipe.texts import field_of
 from engine.rundir import RunDirectory
 from engine.storage import Location, digest_of
 
 _Found = TypeVar("_Found")
+_Chosen = TypeVar("_Chosen", TestSet, Preference)
 
 
 class Answered(Protocol):
@@ -32,8 +36,8 @@ class Answered(Protocol):
         ...
 
     @property
-    def chosen(self) -> TestSet:
-        """The set."""
+    def chosen(self) -> TestSet | Preference:
+        """The set, or the preference."""
         ...
 
     @property
@@ -48,19 +52,22 @@ class Asked:
 
     Attributes:
         model: its name.
-        chosen: the set.
+        chosen: the set, or the preference.
         run: where the set's pairs lie.
         pairs: their tables.
-        division: whose categories they have; None where their run divides no such captions.
+        categories: where theirs are from; None where the set names no labels and its run divides no such
+            captions.
+        negatives: tables of pairs that do not match; None where those are drawn.
         plan: the parts.
         answer: the table of what the model reaches; not there before it is measured.
     """
 
     model: str
-    chosen: TestSet
+    chosen: TestSet | Preference
     run: RunDirectory
     pairs: PairTables
-    division: Division | None
+    categories: Division | Labels | None
+    negatives: PairTables | None
     plan: pa.Table
     answer: Location
 
@@ -75,15 +82,15 @@ class Asked:
         Raises:
             RecipeError: the message names the command that divides them.
         """
-        if self.division is not None and not self.division.done:
+        if isinstance(self.categories, Division) and not self.categories.done:
             raise RecipeError(
-                f"evaluate.sets, {self.chosen.name}: its pairs are not divided by difficulty yet; `connote "
+                f"{self.chosen.place}: its pairs are not divided by difficulty yet; `connote "
                 f"difficulty RECIPE` divides those of {self.run.root.uri}"
             )
 
 
 def asked(recipe: Recipe, run: RunDirectory) -> list[Asked]:
-    """All that the section `evaluate` asks, set by set.
+    """All that the section `evaluate` asks, set by set, then preference by preference.
 
     Raises:
         RecipeError: a set's run makes no such vectors, or lacks some.
@@ -93,7 +100,11 @@ def asked(recipe: Recipe, run: RunDirectory) -> list[Asked]:
     for chosen in recipe.evaluate.sets:
         if chosen.reference:
             published(chosen.reference)  # refused here rather than when all is measured
-    return of_each_set(recipe, run, partial(_of_set, recipe, run))
+    preferences = recipe.evaluate.preferences
+    return [
+        *of_each_set(recipe, run, partial(_of_set, recipe, run)),
+        *_of_each(recipe, run, preferences, partial(_of_preference, recipe, run)),
+    ]
 
 
 def of_each_set(
@@ -106,8 +117,18 @@ def of_each_set(
         StorageError: there is no such run.
     """
     assert recipe.evaluate is not None
+    return _of_each(recipe, run, recipe.evaluate.sets, make)
+
+
+def _of_each(
+    recipe: Recipe,
+    run: RunDirectory,
+    asked: Sequence[_Chosen],
+    make: Callable[[_Chosen, Recipe, RunDirectory], Sequence[_Found]],
+) -> list[_Found]:
+    """The same of sets or of preferences."""
     found = list[_Found]()
-    for chosen in recipe.evaluate.sets:
+    for chosen in asked:
         source, own = run, recipe
         if chosen.run is not None:
             source = RunDirectory.at(chosen.run)
@@ -117,7 +138,7 @@ def of_each_set(
         except RecipeError as error:
             if chosen.run is None:
                 raise
-            raise RecipeError(f"evaluate.sets, {chosen.name} ({source.root.uri}): {error}") from error
+            raise RecipeError(f"{chosen.place} ({source.root.uri}): {error}") from error
     return found
 
 
@@ -130,14 +151,45 @@ def _of_set(
     recipe: Recipe, run: RunDirectory, chosen: TestSet, own: Recipe, source: RunDirectory
 ) -> list[Asked]:
     """Every model on one set, whose pairs lie in the run `source` by the recipe `own`."""
-    settings, plan, division, found = recipe.evaluate, source.read_plan(), None, list[Asked]()
+    settings, plan, found = recipe.evaluate, source.read_plan(), list[Asked]()
+    categories: Division | Labels | None = None
     assert settings is not None
     section, together = f"evaluate.models, set {chosen.name}", chosen.same_texts == "together"
     for model in settings.models:
-        pairs = pair_tables(own, source, model, chosen, section, together)
+        pairs, negatives = pair_tables(own, source, model, chosen, section, together), None
+        if chosen.negatives:
+            refused = Pairs(captions=chosen.negatives)
+            negatives = pair_tables(own, source, model, refused, f"{section}, negatives")
+        tables = [pairs.images, pairs.captions, *([negatives.captions] if negatives else [])]
+        plan = check_complete(tables, plan)
+        if not found:
+            categories = _categories(chosen, own, source, pairs, plan)
+        answer = Evaluation.of(run).one(pairs, categories, negatives, settings, recipe.run.seed, plan)
+        found.append(Asked(model, chosen, source, pairs, categories, negatives, plan, answer))
+    return found
+
+
+def _categories(
+    chosen: TestSet, own: Recipe, source: RunDirectory, pairs: PairTables, plan: pa.Table
+) -> Division | Labels | None:
+    """Labels that the set names, or the division of such captions of its run."""
+    if chosen.categories and (field := field_of(chosen.categories)):
+        return Labels.of_pairs(open_run(source, own), pairs, field)
+    if own.difficulty and chosen.captions in own.difficulty.captions:
+        return Division.of(source, own, chosen.captions, voters_of(own, source), plan)
+    return None
+
+
+def _of_preference(
+    recipe: Recipe, run: RunDirectory, chosen: Preference, own: Recipe, source: RunDirectory
+) -> list[Asked]:
+    """Every model on one preference; see `_of_set`."""
+    settings, plan, found = recipe.evaluate, source.read_plan(), list[Asked]()
+    assert settings is not None
+    for model in settings.models:
+        section = f"evaluate.models, preference {chosen.name}"
+        pairs = pair_tables(own, source, model, chosen, section, together=True)
         plan = check_complete([pairs.images, pairs.captions], plan)
-        if not found and own.difficulty and chosen.captions in own.difficulty.captions:
-            division = Division.of(source, own, chosen.captions, voters_of(own, source), plan)
-        answer = Evaluation.of(run).one(pairs, division, settings, recipe.run.seed, plan)
-        found.append(Asked(model, chosen, source, pairs, division, plan, answer))
+        answer = Evaluation.of(run).preference(pairs, chosen, settings, recipe.run.seed, plan)
+        found.append(Asked(model, chosen, source, pairs, None, None, plan, answer))
     return found

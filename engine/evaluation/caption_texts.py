@@ -10,10 +10,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from engine.catalog.extra import texts_in
 from engine.embeddings import state_of
-from engine.errors import RecipeError, StorageError
+from engine.errors import RecipeError, SampleError, StorageError
 from engine.export.mined import open_run
 from engine.recipe import Pairs, Recipe
+from engine.recipe.texts import field_of
 from engine.rundir import RunDirectory
 from engine.schema import CAPTION, CATALOG, LEVELS
 from engine.storage import StageTables, digest_settings
@@ -51,12 +53,14 @@ class CaptionTexts:
         mined: the tables of mined captions; None for those that the images came with.
         fingerprint: of these tables.
         level: of `LEVELS`; None for all mined ones that passed their checks.
+        field: of the source's records, whose texts they are; None for captions of the images or mined ones.
     """
 
     run: RunDirectory
     mined: StageTables | None = None
     fingerprint: str = ""
     level: str | None = None
+    field: str | None = None
 
     @classmethod
     def of(cls, recipe: Recipe, run: RunDirectory, chosen: Pairs) -> CaptionTexts:
@@ -66,8 +70,8 @@ class CaptionTexts:
             RecipeError: it mines no captions, and such are asked for.
             StorageError: the run has no plan yet.
         """
-        if chosen.source == "original":
-            return cls(run)
+        if chosen.source != "mined":
+            return cls(run, field=field_of(chosen.source))
         opened = open_run(run, recipe)
         if "caption" not in opened.fingerprints:
             raise RecipeError("its recipe mines no captions; add the section caption, or name original ones")
@@ -77,7 +81,8 @@ class CaptionTexts:
     def state(self, plan: pa.Table) -> str:
         """A digest of all that decides the captions; the parts' names tell those that images came with."""
         mined = state_of(self.mined, self.fingerprint, plan) if self.mined else None
-        return digest_settings({"parts": plan["part"].to_pylist(), "mined": mined, "level": self.level})
+        told = {"level": self.level, **({"field": self.field} if self.field else {})}
+        return digest_settings({"parts": plan["part"].to_pylist(), "mined": mined, **told})
 
     def check_complete(self, plan: pa.Table) -> None:
         """Refuse a run whose captions are not all there.
@@ -109,12 +114,14 @@ class TextReader:
         return self._mined(row) if self._source.mined else self._original(row)
 
     def _original(self, row: Mapping[str, Any]) -> PartTexts:
-        """Those that the images came with; of a sample that could not be read none counts."""
+        """Those that the images came with, or a field's; of a sample that could not be read none counts."""
+        field = self._source.field
+        column = "captions" if field is None else "extra"
         if self._name != row["catalog"]:
             place = self._source.run.catalog / row["catalog"]
-            self._name, self._catalog = row["catalog"], place.read_table(["captions", "error"])
+            self._name, self._catalog = row["catalog"], place.read_table([column, "error"])
         table = self._catalog.slice(row["start"], row["rows"]).combine_chunks()
-        lists, texts = _lists(table["captions"])
+        lists, texts = _lists(table[column] if field is None else _field_texts(table[column], field))
         good = table["error"].is_null().to_numpy()
         made = PartTexts.of(lists, np.ones(len(texts), np.bool_), texts)
         made.kept[:] = good[made.owners]
@@ -131,6 +138,17 @@ class TextReader:
         if level is not None:
             kept = kept & (np.array(items.field("level").to_pylist(), object) == level)
         return PartTexts.of(lists, np.asarray(kept), items.field("caption"))
+
+
+def _field_texts(extras: pa.ChunkedArray, field: str) -> pa.ChunkedArray:
+    """The texts of each sample; of a field that holds something else there are none."""
+    found = list[list[str]]()
+    for extra in extras.to_pylist():
+        try:
+            found.append(texts_in(extra, field))
+        except SampleError:
+            found.append([])
+    return pa.chunked_array([pa.array(found, pa.list_(pa.string()))])
 
 
 def _lists(column: pa.ChunkedArray) -> tuple[pa.ListArray, pa.Array]:

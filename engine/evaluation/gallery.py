@@ -14,6 +14,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.evaluation.categories import Categories
 from engine.evaluation.negatives import draw_others
 from engine.retrieval.ranks import Matches
 
@@ -27,7 +28,7 @@ class Head:
         without: how many have none.
         owners: (m,), int64, ascending: the image of each caption.
         vectors: (m,), int64: which row of the part's caption vectors each is.
-        categories: (m,), int8: codes of `engine.difficulty.voting.CATEGORIES`, -1 for none.
+        categories: of the m captions.
         digests: (m,), uint64, of the captions' texts, equal where these are; None if each stands alone.
     """
 
@@ -35,7 +36,7 @@ class Head:
     without: int
     owners: NDArray[np.int64]
     vectors: NDArray[np.int64]
-    categories: NDArray[np.int8]
+    categories: Categories
     digests: NDArray[np.uint64] | None
 
 
@@ -45,7 +46,7 @@ class Gallery:
 
     Attributes:
         matches: p pairs, by image.
-        categories: (p,), int8.
+        categories: of the p pairs.
         images: (parts + 1,), int64: where each part's images begin.
         texts: (parts + 1,), int64: where each part's texts begin.
         vectors: of each part, which rows of its caption vectors are its texts; one whose caption equals
@@ -55,7 +56,7 @@ class Gallery:
     """
 
     matches: Matches
-    categories: NDArray[np.int8]
+    categories: Categories
     images: NDArray[np.int64]
     texts: NDArray[np.int64]
     vectors: list[NDArray[np.int64]]
@@ -84,7 +85,7 @@ def gallery(heads: Sequence[Head], seed: int) -> Gallery:
     _, first = np.unique(owners * max(int(texts[-1]), 1) + numbers, return_index=True)
     once = np.sort(first)
     matches = Matches(owners[once], numbers[once])
-    categories = np.concatenate([head.categories for head in heads])[once]
+    categories = Categories.joined([head.categories for head in heads]).some(once)
     parts = [
         head.vectors[kept[start:stop]] for head, (start, stop) in zip(heads, pairwise(captions), strict=True)
     ]

@@ -1,15 +1,17 @@
-"""Figures over pairs, by category: CLIPScore, and AUPRC against each image with a caption of another one.
+"""Figures over pairs, by category: CLIPScore, and AUPRC against pairs that do not match.
 
 METHODS B8 and B9. CLIPScore is the mean cosine of the matching pairs, as IMP's Table 11 prints it:
 without the factor 2.5 of Hessel et al. 2021. The other pairs of IMP's AUPRC are 5,000 captions that
-people refused, one an image; they are not published. Here each image is paired with one caption of
-another image, drawn by the seed, so they are as many; all of them are the other pairs of every
-category. The base rate stands beside each figure.
+people refused, one an image; they are not published. A set that has such captions is compared with
+them (`negatives`). Of any other each image is paired with one caption of another image, drawn by the
+seed, so they are as many. All of them are the other pairs of every category. The base rate stands
+beside each figure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -21,6 +23,25 @@ from engine.retrieval.recall import Interval, Resamples, mean_interval
 
 #: What stands in the column `way` of figures over pairs.
 PAIRS: Final = "pairs"
+
+
+@dataclass(frozen=True)
+class Others:
+    """Pairs of an image and a caption that do not match.
+
+    Attributes:
+        scores: (q,), their similarities.
+        images: (q,), int64: which image each is of.
+    """
+
+    scores: NDArray[np.float64]
+    images: NDArray[np.int64]
+
+    @classmethod
+    def drawn(cls, scores: NDArray[np.float64]) -> Others:
+        """One pair of each image, of `draw_others`; (images,), nan where there is none."""
+        there = np.flatnonzero(np.isfinite(scores))
+        return cls(scores[there], there)
 
 
 def draw_others(owners: NDArray[np.int64], images: int, seed: int) -> NDArray[np.int64]:
@@ -42,7 +63,7 @@ def draw_others(owners: NDArray[np.int64], images: int, seed: int) -> NDArray[np
 def pair_figures(
     own: NDArray[np.float64],
     owners: NDArray[np.int64],
-    others: NDArray[np.float64],
+    others: Others,
     resamples: Resamples,
     categories: Mapping[str, NDArray[np.bool_]],
 ) -> list[Figure]:
@@ -51,23 +72,22 @@ def pair_figures(
     Args:
         own: (m,), similarities of the matching pairs.
         owners: (m,), their images.
-        others: (images,), of each image and its other text; nan where there is none.
+        others: pairs that do not match.
         resamples: of the images.
         categories: (m,), which pairs are of each.
     """
-    drawn = np.flatnonzero(np.isfinite(others))
     found = list[Figure]()
     for name, rows in {ALL: np.ones(len(own), np.bool_), **categories}.items():
         if not rows.any():
             continue
         score = mean_interval(own[rows], owners[rows], resamples)
         found.append(Figure(PAIRS, name, "natural", "CLIPScore", score, int(rows.sum())))
-        if not len(drawn):
+        if not len(others.scores):
             continue
         pairs = Pairs(
-            np.concatenate([own[rows], others[drawn]]),
-            np.repeat([True, False], [rows.sum(), len(drawn)]),
-            np.concatenate([owners[rows], drawn]),
+            np.concatenate([own[rows], others.scores]),
+            np.repeat([True, False], [rows.sum(), len(others.scores)]),
+            np.concatenate([owners[rows], others.images]),
         )
         found += _figures(name, auprc(pairs, resamples))
     return found

@@ -17,6 +17,7 @@ from engine.export.mined import MinedRun, SampleReader, open_run
 from engine.recipe import Pairs, Recipe
 from engine.rundir import RunDirectory
 from engine.schema import CAPTION, LEVELS
+from engine.stages.embed import texts_of
 from engine.storage import StageTables, digest_settings
 
 
@@ -111,9 +112,8 @@ class PairTables:
         samples = reader.part(row)
         found = np.zeros(len(pairs.owners), np.uint64)
         for number, (sample, place) in enumerate(zip(pairs.rows[pairs.owners], pairs.places, strict=True)):
-            one = samples[sample]
-            items = [item["caption"] for item in one.creative_captions or ()] if self.mined else one.captions
-            digest = hashlib.blake2b(items[place].encode(), digest_size=8).digest()
+            text = texts_of(vars(samples[sample]), self.captions.of)[place]
+            digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
             found[number] = int.from_bytes(digest, "big")
         return found
 
@@ -152,7 +152,7 @@ def pair_tables(
     captions = vector_tables(recipe, run, model, chosen.source, section)
     opened = open_run(run, recipe) if together or chosen.source == "mined" else None
     texts = opened.bare() if opened and together else None
-    if opened is None or chosen.source == "original":
+    if opened is None or chosen.source != "mined":
         return PairTables(images, captions, texts=texts)
     level = chosen.captions if chosen.captions in LEVELS else None
     return PairTables(images, captions, opened.tables("caption"), level, texts)

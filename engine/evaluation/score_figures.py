@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.evaluation.categories import Categories
 from engine.evaluation.negatives import PAIRS
 from engine.evaluation.vqascore import PartScores
 from engine.retrieval.figures import ALL, Figure
@@ -27,19 +28,19 @@ class Scored:
     Attributes:
         scores: (m,), 0 to 1.
         owners: (m,), int64, ascending: the image of each.
-        categories: (m,), int8: codes of `engine.difficulty.voting.CATEGORIES`, -1 for none.
+        categories: of the m pairs.
         images: how many could be scored.
         without: how many could not.
     """
 
     scores: NDArray[np.float64]
     owners: NDArray[np.int64]
-    categories: NDArray[np.int8]
+    categories: Categories
     images: int
     without: int
 
 
-def joined(parts: Sequence[tuple[PartScores, NDArray[np.int8]]]) -> Scored:
+def joined(parts: Sequence[tuple[PartScores, Categories]]) -> Scored:
     """The parts of a set, in order, each with its pairs' categories, as one."""
     owners, begin = [], 0
     for scored, _ in parts:
@@ -48,7 +49,7 @@ def joined(parts: Sequence[tuple[PartScores, NDArray[np.int8]]]) -> Scored:
     return Scored(
         np.concatenate([np.empty(0), *(scored.scores for scored, _ in parts)]),
         np.concatenate([np.empty(0, np.int64), *owners]),
-        np.concatenate([np.empty(0, np.int8), *(codes for _, codes in parts)]),
+        Categories.joined([categories for _, categories in parts]),
         begin,
         sum(scored.without for scored, _ in parts),
     )

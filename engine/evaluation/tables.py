@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from engine.difficulty.tables import Division
+from engine.evaluation.labels import Labels, told_by
 from engine.evaluation.pairs import PairTables
-from engine.recipe import Evaluate, TestSet
+from engine.recipe import Evaluate, Preference, TestSet
 from engine.rundir import RunDirectory
 from engine.storage import Location, digest_settings
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:  # which imports torch, and status does not compute
 CODE_VERSION = 1
 
 #: `way`, `category`, `reading`, `figure` and `count` are those of `engine.retrieval.figures`; recalls
-#: and precisions are 0 to 1. `low` and `high` are ends of the 95 % interval over draws of images.
+#: and precisions are 0 to 1. `low` and `high` are ends of the 95 % interval over draws of images, of
+#: the way `preference` over draws of texts.
 FIGURES = pa.schema(
     [
         *(pa.field(name, pa.string(), nullable=False) for name in ("model", "set", "way", "category")),
@@ -62,7 +64,8 @@ class Evaluation:
     def one(
         self,
         pairs: PairTables,
-        division: Division | None,
+        categories: Division | Labels | None,
+        negatives: PairTables | None,
         settings: Evaluate,
         seed: int,
         plan: pa.Table,
@@ -72,8 +75,25 @@ class Evaluation:
             "job": "evaluate",
             "code": CODE_VERSION,
             "pairs": pairs.state(plan),
-            "division": division.directory.name if division else None,
+            **told_by(categories),
             "at": settings.at,
+            "draws": settings.draws,
+            "seed": seed,
+        }
+        # What a set does not have is not told, so that its tables keep their names.
+        if negatives is not None:
+            decided_by["negatives"] = negatives.state(plan)
+        return self.directory / f"{digest_settings(decided_by)}.parquet"
+
+    def preference(
+        self, pairs: PairTables, chosen: Preference, settings: Evaluate, seed: int, plan: pa.Table
+    ) -> Location:
+        """The table of one model on one preference; see `one`."""
+        decided_by = {
+            "job": "preference",
+            "code": CODE_VERSION,
+            "pairs": pairs.state(plan),
+            "preferred": chosen.preferred,
             "draws": settings.draws,
             "seed": seed,
         }
@@ -104,7 +124,9 @@ class Evaluation:
         return self.directory / "tables.md"
 
 
-def figure_rows(found: Sequence[Figure], counted: Counted, model: str, chosen: TestSet) -> pa.Table:
+def figure_rows(
+    found: Sequence[Figure], counted: Counted, model: str, chosen: TestSet | Preference
+) -> pa.Table:
     """The table of one model on one set, schema FIGURES."""
     rows = [
         {
@@ -123,7 +145,7 @@ def figure_rows(found: Sequence[Figure], counted: Counted, model: str, chosen: T
     return pa.Table.from_pylist(rows, schema=FIGURES)
 
 
-def renamed(table: pa.Table, model: str, chosen: TestSet) -> pa.Table:
+def renamed(table: pa.Table, model: str, chosen: TestSet | Preference) -> pa.Table:
     """A cached table under the names by which this recipe calls its model and its set."""
     for name, value in (("model", model), ("set", chosen.name)):
         column = pa.array([value] * len(table), pa.string())

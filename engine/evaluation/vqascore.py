@@ -17,6 +17,7 @@ from engine.difficulty.tables import Division
 from engine.embeddings import state_of
 from engine.errors import RecipeError, StorageError
 from engine.evaluation.asked import Asked
+from engine.evaluation.labels import Labels, told_by
 from engine.evaluation.pairs import PairTables
 from engine.evaluation.tables import Evaluation
 from engine.recipe import Recipe, TestSet
@@ -90,7 +91,7 @@ class ScoresAsked:
     model: str
     chosen: TestSet
     tables: ScoreTables
-    division: Division | None
+    categories: Division | Labels | None
     plan: pa.Table
     answer: Location
 
@@ -110,19 +111,21 @@ def scores_asked(recipe: Recipe, run: RunDirectory, work: Sequence[Asked]) -> li
     for each in work:
         first.setdefault(each.chosen.name, each)  # any model of a set tells its pairs and its division
     for one in first.values():
-        own = recipe if one.chosen.run is None else one.run.read_recipe()
-        if own.vqascore is None or one.chosen.source not in own.vqascore.captions:
+        chosen, own = one.chosen, recipe if one.chosen.run is None else one.run.read_recipe()
+        if not isinstance(chosen, TestSet) or own.vqascore is None:
+            continue
+        if chosen.source not in own.vqascore.captions:
             continue
         tables = _tables(own, one)
         if missing := tables.missing(one.plan):
             raise RecipeError(
-                f"evaluate.sets, {one.chosen.name}: {missing:,} of {len(one.plan):,} parts of "
-                f"{one.run.root.uri} have no VQAScores of {one.chosen.source} captions yet; `connote run "
+                f"{chosen.place}: {missing:,} of {len(one.plan):,} parts of "
+                f"{one.run.root.uri} have no VQAScores of {chosen.source} captions yet; `connote run "
                 "RECIPE` makes them, or take them out of its vqascore.captions"
             )
         model = f"vqascore:{own.vqascore.generator}"
         answer = Evaluation.of(run).directory / f"{_digest(recipe, tables, one)}.parquet"
-        found.append(ScoresAsked(model, one.chosen, tables, one.division, one.plan, answer))
+        found.append(ScoresAsked(model, chosen, tables, one.categories, one.plan, answer))
     return found
 
 
@@ -146,7 +149,7 @@ def _digest(recipe: Recipe, tables: ScoreTables, one: Asked) -> str:
             "mined": tables.pairs.mined.directory.name if tables.pairs.mined else None,
             "level": tables.pairs.level,
             "parts": one.plan["part"].to_pylist(),
-            "division": one.division.directory.name if one.division else None,
+            **told_by(one.categories),
             "draws": recipe.evaluate.draws,
             "seed": recipe.run.seed,
         }

@@ -10,21 +10,22 @@ import pyarrow as pa
 import pyarrow.csv
 
 from engine.analyses import note_made
-from engine.difficulty.voting import CATEGORIES
 from engine.errors import RecipeError
 from engine.evaluation.asked import Asked, asked, told_of
 from engine.evaluation.co_asked import CoAsked, co_asked
-from engine.evaluation.negatives import pair_figures
+from engine.evaluation.negatives import Others, pair_figures
 from engine.evaluation.page import page
 from engine.evaluation.pictures import auprc_picture, similarities_picture
 from engine.evaluation.similarities import similarity_rows
 from engine.evaluation.tables import FIGURES, Evaluation, figure_rows, renamed
 from engine.evaluation.vqascore import ScoresAsked, scores_asked
 from engine.flow.co_captions import measure_co_captions, tell_co_captions
+from engine.flow.preference import measure_preference
 from engine.flow.ranks import Ranked, rank_pairs
+from engine.flow.refused import compare_refused
 from engine.flow.spread import call
 from engine.flow.vqascore import measure_scores
-from engine.recipe import Evaluate, Recipe, TestSet
+from engine.recipe import Evaluate, Preference, Recipe, TestSet
 from engine.retrieval.figures import figures
 from engine.retrieval.recall import Resamples
 from engine.rundir import RunDirectory
@@ -78,14 +79,13 @@ def _tell(
     text = io.BytesIO()
     pyarrow.csv.write_csv(whole, text)
     place.csv.write_bytes(text.getvalue())
-    rows = whole.to_pylist()
-    for name in dict.fromkeys(each.chosen.name for each in work):
+    rows, sets = whole.to_pylist(), {each.chosen.name: each.chosen for each in work}
+    for name in [name for name, chosen in sets.items() if isinstance(chosen, TestSet)]:
         some = {each.model: each.similarities.read_table() for each in work if each.chosen.name == name}
         place.picture("similarities", name).write_bytes(similarities_picture(name, some))
         if drawn := auprc_picture(name, [row for row in rows if row["set"] == name]):
             place.picture("auprc", name).write_bytes(drawn)
-    references = {each.chosen.name: each.chosen.reference for each in work if each.chosen.reference}
-    told = page(whole, references)
+    told = page(whole, list(sets.values()))
     if of_captions:
         told += f"\n{tell_co_captions(place, of_captions)}"
     place.page.write_bytes(told.encode())
@@ -93,26 +93,29 @@ def _tell(
 
 
 def _measure(one: Asked, settings: Evaluate, seed: int) -> None:
-    ranked = rank_pairs(one.plan, one.pairs, one.division, seed, settings.cpus, settings.gpus)
-    found, similarities = call(_figures, ranked, one.model, one.chosen, settings, seed)
+    if isinstance(one.chosen, Preference):
+        made = measure_preference(one.plan, one.pairs, one.model, one.chosen, settings, seed)
+        one.answer.write_table(made)
+        return
+    refused = compare_refused(one.plan, one.negatives, one.chosen.place) if one.negatives else None
+    ranked = rank_pairs(one.plan, one.pairs, one.categories, seed, settings.cpus, settings.gpus)
+    found, similarities = call(_figures, ranked, refused, one.model, one.chosen, settings, seed)
     one.similarities.write_table(similarities)
     one.answer.write_table(found)  # the last: it says that both are there
 
 
 def _figures(
-    ranked: Any, model: str, chosen: TestSet, settings: Evaluate, seed: int
+    ranked: Any, refused: Any, model: str, chosen: TestSet, settings: Evaluate, seed: int
 ) -> tuple[pa.Table, pa.Table]:
     found: Ranked = ranked
     if not found.counted.texts:
         raise RecipeError(
-            f"evaluate.sets, {chosen.name}: no caption ({chosen.captions}) of its {found.counted.images:,} "
+            f"{chosen.place}: no caption ({chosen.captions}) of its {found.counted.images:,} "
             "images has a vector; there is nothing to find"
         )
-    categories = {}
-    if (found.categories >= 0).any():
-        categories = {name: found.categories == code for code, name in enumerate(CATEGORIES)}
+    categories, others = found.categories.rows(), refused or Others.drawn(found.others)
     resamples = Resamples(found.counted.images, settings.draws, seed)
     made = figures(found.matches, found.ranks, resamples, categories, settings.at)
-    made += pair_figures(found.own, found.matches.images, found.others, resamples, categories)
-    similarities = similarity_rows(found.own, found.others, categories)
+    made += pair_figures(found.own, found.matches.images, others, resamples, categories)
+    similarities = similarity_rows(found.own, others.scores, categories)
     return figure_rows(made, found.counted, model, chosen), similarities

@@ -18,7 +18,9 @@ import torch
 from numpy.typing import NDArray
 
 from engine.difficulty.tables import Division
+from engine.evaluation.categories import Categories
 from engine.evaluation.gallery import Gallery, Head, gallery
+from engine.evaluation.labels import CategoryReader, Labels
 from engine.evaluation.pairs import PairTables
 from engine.evaluation.tables import Counted
 from engine.flow.spread import each, slices, start
@@ -34,14 +36,14 @@ class Ranked:
     """Pairs with their ranks, in the order of the run's parts.
 
     `own` are the pairs' similarities, `others` those of each image and a text of another one, nan where
-    there is none. `categories` are codes of `engine.difficulty.voting.CATEGORIES`, -1 for none.
+    there is none.
     """
 
     matches: Matches
     ranks: Ranks
     own: NDArray[np.float64]
     others: NDArray[np.float64]
-    categories: NDArray[np.int8]
+    categories: Categories
     counted: Counted
 
 
@@ -57,41 +59,67 @@ class _Slice:
         return slice(int(whole.images[self.first]), int(whole.images[self.first + len(self.parts)]))
 
 
+@dataclass(frozen=True)
+class Compared:
+    """Pairs on the way to their ranks; all but the slices are references.
+
+    `whole` is to the `Gallery`, `own` to (p,) float64, the similarities of its pairs.
+    """
+
+    slices: list[_Slice]
+    parts: Any
+    whole: Any
+    own: Any
+
+
 def rank_pairs(
-    plan: pa.Table, pairs: PairTables, division: Division | None, seed: int, cpus: float, gpus: float
+    plan: pa.Table,
+    pairs: PairTables,
+    categories: Division | Labels | None,
+    seed: int,
+    cpus: float,
+    gpus: float,
 ) -> Any:
     """A reference to the `Ranked` pairs of a run, which stays where it was computed.
 
     Args:
         plan: the parts.
         pairs: what is compared.
-        division: whose categories the pairs have.
+        categories: where those of the pairs are from.
         seed: draws each image's other text.
         cpus, gpus: that each task reserves; with a GPU the products are computed there.
     """
+    made, device = compare_own(plan, pairs, categories, seed), "cuda" if gpus else "cpu"
+    shared = made.parts, made.whole, made.own, pairs, device
+    counts = each(made.slices, _count, *shared, cpus=cpus, gpus=gpus)
+    return start(_ranked, made.slices, made.whole, made.own, counts)
+
+
+def compare_own(
+    plan: pa.Table, pairs: PairTables, categories: Division | Labels | None = None, seed: int = 0
+) -> Compared:
+    """Compare each image with its own texts; args as of `rank_pairs`."""
     rows = plan.to_pylist()
     parts, images = [row["part"] for row in rows], sum(row["rows"] for row in rows)
-    whole = start(_whole, each(slices(rows), _heads, pairs, division), seed)
+    whole = start(_whole, each(slices(rows), _heads, pairs, categories), seed)
     some, first = list[_Slice](), 0
     for cut in slices(parts, max(1, _IMAGES * len(parts) // max(images, 1))):
         some.append(_Slice(first, list(cut)))
         first += len(cut)
     parts = ray.put(parts)
-    own = start(_joined, each(some, _own, parts, whole, pairs))
-    device = "cuda" if gpus else "cpu"
-    counts = each(some, _count, parts, whole, own, pairs, device, cpus=cpus, gpus=gpus)
-    return start(_ranked, some, whole, own, counts)
+    return Compared(some, parts, whole, start(_joined, each(some, _own, parts, whole, pairs)))
 
 
-def _heads(rows: Sequence[Mapping[str, Any]], pairs: PairTables, division: Division | None) -> list[Head]:
-    found, reader = [], pairs.reader()
+def _heads(
+    rows: Sequence[Mapping[str, Any]], pairs: PairTables, source: Division | Labels | None
+) -> list[Head]:
+    found, reader, categories = [], pairs.reader(), CategoryReader(source)
     for row in rows:
         some = pairs.read(row["part"])
-        codes = np.full(len(some.owners), -1, np.int8)
-        categories = division.codes(row["part"], some) if division else codes
         digests = pairs.digests(reader, row, some)
         owned = some.owners, some.vectors
-        found.append(Head(len(some.images), some.without, *owned, categories, digests))
+        codes = categories.read(row, some.rows[some.owners], some.places)
+        found.append(Head(len(some.images), some.without, *owned, codes, digests))
     return found
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import ray
-from numpy.typing import NDArray
 
 from engine.difficulty.tables import Division
-from engine.difficulty.voting import CATEGORIES
 from engine.errors import RecipeError
+from engine.evaluation.categories import Categories
+from engine.evaluation.labels import CategoryReader, Labels
 from engine.evaluation.score_figures import joined, score_figures
 from engine.evaluation.tables import Counted, figure_rows
 from engine.evaluation.vqascore import PartScores, ScoresAsked, ScoreTables
@@ -33,21 +32,18 @@ def measure_scores(one: ScoresAsked, draws: int, seed: int) -> None:
         RecipeError: no caption of the set has a score.
         StorageError: a table fails.
     """
-    pieces = each(slices(one.plan.to_pylist()), _read, one.tables, one.division)
+    pieces = each(slices(one.plan.to_pylist()), _read, one.tables, one.categories)
     one.answer.write_table(call(_figures, pieces, one.model, one.chosen, draws, seed))
 
 
 def _read(
-    rows: Sequence[Mapping[str, Any]], tables: ScoreTables, division: Division | None
-) -> list[tuple[PartScores, NDArray[np.int8]]]:
+    rows: Sequence[Mapping[str, Any]], tables: ScoreTables, source: Division | Labels | None
+) -> list[tuple[PartScores, Categories]]:
     """The scored pairs of some parts, each part with its pairs' categories."""
-    found = []
+    found, categories = [], CategoryReader(source)
     for row in rows:
         scored = tables.read(row["part"])
-        codes = np.full(len(scored.scores), -1, np.int8)
-        if division is not None:
-            codes = division.codes_of(row["part"], scored.samples, scored.places)
-        found.append((scored, codes))
+        found.append((scored, categories.read(row, scored.samples, scored.places)))
     return found
 
 
@@ -58,10 +54,7 @@ def _figures(pieces: Sequence[Any], model: str, chosen: TestSet, draws: int, see
             f"evaluate.sets, {chosen.name}: no caption ({chosen.captions}) of its {found.images:,} images "
             "has a VQAScore; run the recipe with --retry-failed, or take them out of vqascore.captions"
         )
-    categories = {}
-    if (found.categories >= 0).any():
-        categories = {name: found.categories == code for code, name in enumerate(CATEGORIES)}
     resamples = Resamples(found.images, draws, seed)
-    made = score_figures(found.scores, found.owners, resamples, categories)
+    made = score_figures(found.scores, found.owners, resamples, found.categories.rows())
     counted = Counted(found.images, len(found.scores), found.without)
     return figure_rows(made, counted, model, chosen)

@@ -2,7 +2,7 @@
 
 from engine.recipe.analysis import Cluster, Polysemy, Sample
 from engine.recipe.embedding import Embed
-from engine.recipe.evaluation import Calibration, Difficulty, Evaluate, Pairs, TestSet
+from engine.recipe.evaluation import Calibration, Difficulty, Evaluate, Pairs, Preference, TestSet
 from engine.recipe.generators import Actors, Generator, OpenAI, Pool, Scripted, Vllm
 from engine.recipe.inputs import Images, Run
 from engine.recipe.reading import dump_recipe, load_recipe, parse_recipe
@@ -25,6 +25,7 @@ __all__ = [
     "Pairs",
     "Polysemy",
     "Pool",
+    "Preference",
     "Recipe",
     "Run",
     "Sample",

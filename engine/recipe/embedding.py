@@ -8,6 +8,7 @@ from pydantic import Field, field_validator
 
 from engine.errors import RecipeError
 from engine.recipe.generators import Pool
+from engine.recipe.texts import Text
 
 #: The seven of IMP (METHODS B11); of the last one's two sets of weights the paper does not say which.
 PAPER_MODELS: Final = (
@@ -37,7 +38,7 @@ class Embed(Pool):
     """
 
     encoders: tuple[str, ...]
-    texts: tuple[Literal["original", "mined"], ...] = ()  # by those encoders that read texts
+    texts: tuple[Text, ...] = ()  # by those encoders that read texts
     dtype: Literal["float16", "float32"] = "float16"  # of the vectors in the tables
     compute: Literal["float32", "float16", "bfloat16"] = "float32"  # of the models
     decode: Literal["reduced", "full"] = "reduced"  # reduced: no larger than an encoder needs
@@ -68,5 +69,5 @@ class Embed(Pool):
     @classmethod
     def _texts_are_named_once(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(texts)) < len(texts):
-            raise ValueError("name each of original, mined once")
+            raise ValueError("name each of original, mined, field:NAME once")
         return texts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -10,9 +10,10 @@ from engine.errors import RecipeError
 from engine.recipe.analysis import Reserving
 from engine.recipe.embedding import PAPER_MODELS, expanded
 from engine.recipe.section import Section
+from engine.recipe.texts import Captions, FieldName, source_of
 
-#: Captions that came with the images, all mined ones that passed their checks, or those of one level.
-Captions = Literal["original", "mined", "synonym", "broader", "context", "concept", "metaphor"]
+#: Of what stands in tables and names of files.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
 
 
 class Pairs(Section):
@@ -22,9 +23,14 @@ class Pairs(Section):
     captions: Captions = "original"
 
     @property
-    def source(self) -> Literal["original", "mined"]:
+    def source(self) -> str:
         """Which of embed.texts holds the captions."""
-        return "original" if self.captions == "original" else "mined"
+        return source_of(self.captions)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Those of embed.texts that are read."""
+        return (self.source,)
 
 
 class Calibration(Pairs):
@@ -99,9 +105,33 @@ class TestSet(Pairs):
 
     __test__ = False  # pytest would take it for tests
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")  # of the set in tables and files
+    name: Name  # of the set in tables and files
     same_texts: Literal["apart", "together"] = "apart"  # whether equal captions are one text
     reference: Literal["imp"] | None = None  # published figures to show beside
+    negatives: FieldName | None = None  # captions refused for the image; by default another image's
+    categories: FieldName | None = None  # a label for each caption; by default the division's
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """See `Pairs.needs`."""
+        return (self.source, *((self.negatives,) if self.negatives else ()))
+
+    @property
+    def place(self) -> str:
+        """What a message calls it."""
+        return f"evaluate.sets, {self.name}"
+
+
+class Preference(Pairs):
+    """Texts with several images each, of which a model should prefer some (METHODS A8, task 3)."""
+
+    name: Name  # as of a set
+    preferred: str = Field(min_length=1)  # a glob of the keys or file names of the right images
+
+    @property
+    def place(self) -> str:
+        """What a message calls it."""
+        return f"evaluate.preferences, {self.name}"
 
 
 class Evaluate(Reserving):
@@ -109,6 +139,7 @@ class Evaluate(Reserving):
 
     models: tuple[str, ...]  # of the embed.encoders of each set's run
     sets: tuple[TestSet, ...] = (TestSet(name="original"),)
+    preferences: tuple[Preference, ...] = ()
     at: tuple[int, ...] = (1, 5, 10, 20)  # the K of R@K
     draws: int = Field(default=1000, ge=2)  # resamples of the images, for the intervals
     co_captions: tuple[str, ...] = ()  # by what an image's captions are compared: embed.encoders, bertscore:
@@ -139,16 +170,23 @@ class Evaluate(Reserving):
             raise ValueError("name at least one model, and each once")
         return models
 
-    @field_validator("sets")
-    @classmethod
-    def _sets_are_told_apart(cls, sets: tuple[TestSet, ...]) -> tuple[TestSet, ...]:
-        if not sets or len({each.name for each in sets}) < len(sets):
-            raise ValueError("name at least one set, and give each a name of its own")
-        return sets
-
     @field_validator("at")
     @classmethod
     def _places_grow(cls, at: tuple[int, ...]) -> tuple[int, ...]:
         if not at or min(at) < 1 or list(at) != sorted(set(at)):
             raise ValueError("name places from 1 up, each larger than the one before")
         return at
+
+    @model_validator(mode="after")
+    def _sets_are_told_apart(self) -> Evaluate:
+        names = [each.name for each in self.asked]
+        if not names or len(set(names)) < len(names):
+            raise ValueError(
+                "name at least one of sets and preferences, and give each of both a name of its own"
+            )
+        return self
+
+    @property
+    def asked(self) -> tuple[TestSet | Preference, ...]:
+        """What each model is measured on: the sets, then the preferences."""
+        return (*self.sets, *self.preferences)

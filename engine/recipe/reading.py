@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from engine.errors import RecipeError
 from engine.recipe.analysis import Cluster, Polysemy, Sample
 from engine.recipe.embedding import Embed
-from engine.recipe.evaluation import Calibration, Difficulty, Evaluate, TestSet
+from engine.recipe.evaluation import Calibration, Difficulty, Evaluate, Preference, TestSet
 from engine.recipe.finetune import Adapter, Finetune, TrainingData
 from engine.recipe.generators import OpenAI, Scripted, Vllm
 from engine.recipe.inputs import Images, Run
@@ -112,6 +112,7 @@ _SECTIONS: Mapping[str, type[BaseModel]] = {
     "calibration": Calibration,
     "evaluate": Evaluate,
     "sets": TestSet,
+    "preferences": Preference,
     "finetune": Finetune,
     "data": TrainingData,
     "adapter": Adapter,

@@ -61,11 +61,11 @@ class Recipe(Section):
             asked.append(("polysemy.image_encoder", self.polysemy.image_encoder))
             asked.append(("polysemy.text_encoder", self.polysemy.text_encoder))
             texts += [("polysemy.texts", text) for text in self.polysemy.texts]
-        if self.evaluate and (here := [each for each in self.evaluate.sets if each.run is None]):
+        if self.evaluate and (here := [each for each in self.evaluate.asked if each.run is None]):
             asked += [("evaluate.models", model) for model in self.evaluate.models]
             embedded = [name for name in self.evaluate.co_captions if not name.startswith("bertscore:")]
             asked += [("evaluate.co_captions", name) for name in embedded]
-            texts += [("evaluate.sets", each.source) for each in here]
+            texts += [(each.place, text) for each in here for text in each.needs]
         if self.difficulty:
             asked += [("difficulty.voters", voter) for voter in self.difficulty.voters]
             divided = [Pairs(captions=captions) for captions in self.difficulty.captions]
@@ -74,7 +74,7 @@ class Recipe(Section):
                 texts.append(("difficulty.calibration.captions", self.difficulty.calibration.source))
         for setting, text in texts:
             if self.embed and text not in self.embed.texts:
-                raise ValueError(f"{setting}: {text} captions are not among embed.texts")
+                raise ValueError(f"{setting}: {text} captions are not among embed.texts; add them there")
         for setting, encoder in asked:
             if encoder not in known:
                 listed = ", ".join(known) or "none"

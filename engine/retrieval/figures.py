@@ -35,16 +35,17 @@ class Figure:
     """One figure of one model on one set.
 
     Attributes:
-        way: what asks for what; `pairs` of figures that are of no ranking.
+        way: what asks for what; `pairs` and `preference` of figures that are of no ranking.
         category: of the pairs it goes by; `ALL` for all of them.
         reading: of its denominator; of `ALL` there is one.
         name: `R@5`, `meanR`, `medR`, `best meanR`, `best medR`, `mAP@R`, `R-Precision` or `mAP`; of
-            pairs `AUPRC`, `base rate` or `CLIPScore`, a cosine.
-        interval: its value, and the 95 % interval of draws of images. All but ranks are 0 to 1.
+            pairs `AUPRC`, `base rate` or `CLIPScore`, a cosine; `preference`.
+        interval: its value, and the 95 % interval of draws of images (of `preference`, of texts). All but
+            ranks are 0 to 1.
         count: the questions, or for `meanR` and `medR` the pairs, that it is a mean or median of.
     """
 
-    way: Way | Literal["pairs"]
+    way: Way | Literal["pairs", "preference"]
     category: str
     reading: Reading
     name: str

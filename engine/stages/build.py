@@ -147,7 +147,9 @@ def _embed(recipe: Recipe, settings: Embed, upstream: Mapping[str, str]) -> Iter
         digest, (reads_images, reads_texts) = encoder.digest(), abilities(encoder)
         wanted: list[Of] = [*(("images",) if reads_images else ()), *(settings.texts if reads_texts else ())]
         if not wanted:
-            raise RecipeError(f"embed.texts: encoder '{text}' reads texts only; name original, mined or both")
+            raise RecipeError(
+                f"embed.texts: encoder '{text}' reads texts only; name original, mined or a field"
+            )
         for of in wanted:
             name = stage_name(encoder, of)
             if name in taken:  # models of one name in two folders

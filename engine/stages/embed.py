@@ -5,18 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from engine.catalog.extra import texts_in
 from engine.decoding import Look
 from engine.encoders import EncoderName
 from engine.encoders.card import read_card
+from engine.errors import SampleError
 from engine.recipe import Embed
+from engine.recipe.texts import field_of
 from engine.schema import captions_schema, images_schema
 from engine.stages.stage import Row, Tally
+from engine.storage import digest_of
 
 if TYPE_CHECKING:  # torch takes seconds to import, and status does not compute
     from engine.encoders.bank import EncoderBank
@@ -27,7 +31,8 @@ NO_DIRECTION = "the encoder gave no direction (zero, NaN or infinite)"
 #: What is counted of captions that the encoder reads the beginning of.
 TOO_LONG = "longer than the encoder reads, and cut"
 
-Of = Literal["images", "original", "mined"]
+#: `images`, or one of `embed.texts`: original, mined, field:NAME.
+Of = str
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,8 @@ class EmbedStage:
     Attributes:
         settings: the recipe's section.
         encoder: whose vectors.
-        of: what is embedded: images, the captions they came with, or those that were mined.
+        of: what is embedded: images, the captions they came with, those that were mined, or the texts in
+            a field of the source's records.
         max_pixels: larger images are refused.
         name: of the stage.
         fingerprint: see `Stage`.
@@ -90,12 +96,24 @@ class EmbedStage:
     ) -> list[dict[str, Any]]:
         """Embed the images or captions of each row; see `Stage.run`."""
         if not self.sees_images:
-            return await self._captions([texts_of(row, self.of) for row in rows], bank, tally)
+            return await self._texts(rows, bank, tally)
         vectors = await bank.embed_images(self.encoder, [picture.image for picture in pictures if picture])
         tally.requests += len(vectors)
         made = [{"error": NO_DIRECTION} if vector is None else _row(vector) for vector in self._kept(vectors)]
         tally.count("vectors", sum(row["error"] is None for row in made))
         return made
+
+    async def _texts(self, rows: Sequence[Row], bank: EncoderBank, tally: Tally) -> list[dict[str, Any]]:
+        """The vectors of each row's captions; a row whose captions cannot be told has the reason."""
+        captions, errors = list[list[str]](), dict[int, str]()
+        for number, row in enumerate(rows):
+            try:
+                captions.append(texts_of(row, self.of))
+            except SampleError as error:
+                captions.append([])
+                errors[number] = str(error)
+        made = await self._captions(captions, bank, tally)
+        return [{"error": errors[number]} if number in errors else row for number, row in enumerate(made)]
 
     async def _captions(
         self, captions: Sequence[Sequence[str]], bank: EncoderBank, tally: Tally
@@ -131,13 +149,28 @@ def _row(vector: NDArray[Any]) -> dict[str, Any]:
 
 
 def texts_of(row: Row, of: Of) -> list[str]:
-    """The captions of a sample: those it came with, or those that were mined."""
+    """The captions of a sample: those it came with, those that were mined, or those in a field.
+
+    Raises:
+        SampleError: the field holds no texts.
+    """
     if of == "original":
         return list(row["captions"])
+    if (field := field_of(of)) is not None:
+        return texts_in(row["extra"], field)
     return [item["caption"] or "" for item in row["creative_captions"] or []]
 
 
 def stage_name(encoder: EncoderName, of: Of) -> str:
     """`embed-images-...`: what a person recognises of the encoder; the fingerprint tells it apart."""
     readable = "-".join(encoder.text.replace(":", "/").split("/")[-2:])
-    return f"embed-{of}-" + re.sub(r"[^A-Za-z0-9_.]+", "-", readable).strip("-.")
+    return f"embed-{_readable_text(of)}-" + re.sub(r"[^A-Za-z0-9_.]+", "-", readable).strip("-.")
+
+
+def _readable_text(of: Of) -> str:
+    """`field-NAME` of a field, with a digest where its name cannot be that of a directory as it stands."""
+    field = field_of(of)
+    if field is None:
+        return of
+    plain = re.sub(r"[^A-Za-z0-9_.]+", "-", field).strip("-.")[:40]
+    return f"field-{plain}" if plain == field else f"field-{plain}-{digest_of(field)[:6]}"

@@ -7,7 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.evaluation.categories import Categories
 from engine.evaluation.gallery import Gallery, Head, gallery
+
+#: Of each text; not all have one.
+LABELS = {"a": "odd", "bb": "hard", "ccc": "even", "d": None}
 
 
 def heads(parts: list[list[list[str]]], together: bool) -> list[Head]:
@@ -17,10 +21,10 @@ def heads(parts: list[list[list[str]]], together: bool) -> list[Head]:
         texts = [text for image in part for text in image]
         owners = np.repeat(np.arange(len(part)), [len(image) for image in part])
         digests = np.array([sum(map(ord, text)) for text in texts], np.uint64) if together else None
-        codes = np.array([len(text) % 3 for text in texts], np.int8)
+        categories = Categories.of([LABELS[text] for text in texts])
         # Every other caption vector of the table belongs to no pair.
         vectors = 2 * np.arange(len(texts))
-        found.append(Head(len(part), 1, owners.astype(np.int64), vectors, codes, digests))
+        found.append(Head(len(part), 1, owners.astype(np.int64), vectors, categories, digests))
     return found
 
 
@@ -54,7 +58,8 @@ def test_every_pair_is_there_once(parts: list[list[list[str]]], together: bool, 
         assert len(set(texts)) == len(texts) and set(texts) == {text for image in images for text in image}
         wanted = list(dict.fromkeys(wanted))
     assert pairs == wanted
-    assert made.categories.tolist() == [len(text) % 3 for _, text in wanted]
+    names = [*made.categories.names, None]
+    assert [names[code] for code in made.categories.codes] == [LABELS[text] for _, text in wanted]
     assert made.images.tolist() == np.cumsum([0, *(len(part) for part in parts)]).tolist()
     assert made.without == len(parts)
     for number, other in enumerate(made.others):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from engine.evaluation.negatives import draw_others, pair_figures
+from engine.evaluation.negatives import Others, draw_others, pair_figures
 from engine.retrieval.recall import Resamples
 
 
@@ -42,7 +42,9 @@ def test_areas_are_scikit_learns() -> None:
     own, others = rng.normal(1, 1, 60), rng.normal(0, 1, 20)
     others[4] = np.nan
     easy = own > 1
-    found = pair_figures(own, owners, others, Resamples(20, draws=30), {"easy": easy, "hard": ~easy})
+    drawn = Others.drawn(others)
+    assert drawn.images.tolist() == [image for image in range(20) if image != 4]
+    found = pair_figures(own, owners, drawn, Resamples(20, draws=30), {"easy": easy, "hard": ~easy})
     of = {(each.category, each.name): each for each in found}
     for name, rows in (("all", easy | True), ("easy", easy), ("hard", ~easy)):
         labels = np.repeat([True, False], [rows.sum(), 19])
@@ -58,7 +60,22 @@ def test_areas_are_scikit_learns() -> None:
 def test_a_category_without_pairs_and_a_set_without_others() -> None:
     own, owners = np.array([0.5, 0.6]), np.array([0, 1])
     nobody = {"hard": np.zeros(2, np.bool_)}
-    found = pair_figures(own, owners, np.array([0.1, 0.2]), Resamples(2, draws=2), nobody)
+    found = pair_figures(own, owners, Others.drawn(np.array([0.1, 0.2])), Resamples(2, draws=2), nobody)
     assert {each.category for each in found} == {"all"}
-    (alone,) = pair_figures(own, owners, np.full(2, np.nan), Resamples(2, draws=2), {})
+    (alone,) = pair_figures(own, owners, Others.drawn(np.full(2, np.nan)), Resamples(2, draws=2), {})
     assert alone.name == "CLIPScore" and alone.interval.value == pytest.approx(0.55)
+
+
+def test_several_refused_captions_of_an_image() -> None:
+    """Each is a pair of its own, and goes with its image where images are drawn."""
+    own, owners = np.array([0.5, 0.3, 0.6]), np.array([0, 0, 1])
+    refused = Others(np.array([0.4, 0.1, 0.3, 0.7]), np.array([0, 0, 0, 1]))
+    found = pair_figures(own, owners, refused, Resamples(2, draws=40), {})
+    of = {each.name: each for each in found}
+    labels, scores = np.repeat([True, False], [3, 4]), np.concatenate([own, refused.scores])
+    area = of["AUPRC"].interval
+    assert area.value == pytest.approx(average_precision_score(labels, scores))
+    assert of["base rate"].interval.value == pytest.approx(3 / 7) and of["base rate"].count == 7
+    # A draw holds both images, or one of them twice.
+    twice = [average_precision_score(labels[rows], scores[rows]) for rows in ([0, 1, 3, 4, 5], [2, 6])]
+    assert area.low == pytest.approx(min(twice)) and area.high <= max(*twice, area.value)

@@ -13,6 +13,7 @@ from engine.evaluation import reference
 from engine.evaluation.page import page
 from engine.evaluation.reference import published
 from engine.evaluation.tables import FIGURES
+from engine.recipe import Preference, TestSet
 from engine.retrieval.figures import WAYS
 
 BASE = {"model": "mine", "set": "a", "count": 9, "images": 1000, "texts": 5000, "without": 2}
@@ -42,38 +43,75 @@ ROWS = [
 
 
 def test_figures_stand_in_their_tables() -> None:
-    told = page(table(*ROWS), {})
+    told = page(table(*ROWS), [TestSet(name="a")])
     assert "## a" in told and "1,000 images, 5,000 texts; 2 images without a vector." in told
     assert "| model | R@1 | medR |\n|---|---|---|\n| mine | 25.0 [20.0, 30.0] | 12.5 [10, 14] |" in told
     assert "| mine | - |" in told, "a figure without a value"
-    assert "| mine | 0.2876 [0.28, 0.3] | 90.0 [80.0, 95.0] | 50.0 |" in told
+    assert "### CLIPScore\n\n| model | CLIPScore, all |\n|---|---|\n| mine | 0.2876 [0.28, 0.3] |" in told
+    assert (
+        "### AUPRC\n\n| model | AUPRC, all | base rate |\n|---|---|---|\n| mine | 90.0 [80.0, 95.0] | 50.0 |"
+        in told
+    )
     assert "| mine | paper | 12.5 [10.0, 15.0] | - |" in told
     assert "| mine | natural | - | 1,234 [1,000, 2,000] |" in told
 
 
 def test_published_figures_stand_beside_them() -> None:
-    told = page(table(*ROWS), {"a": "imp"})
+    told = page(table(*ROWS), [TestSet(name="a", reference="imp")])
     assert "| CLIP ViT-L/14 (IMP, Table 3) | 15.8 | 531 |" in told
     assert "| CLIP ViT-L/14 (IMP, Table 4) | paper | 0.1 | 1,129 |" in told
     assert "CLIP ViT-L/14 (IMP, Table 4) | natural" not in told
-    assert "| CLIP ViT-B/32 (IMP, Table 11) | 0.25 | - | - |" in told
-    assert "EVA02 (IMP" not in page(table(*ROWS), {})
+    assert "| CLIP ViT-B/32 (IMP, Table 11) | 0.25 |" in told
+    # Of AUPRC the paper's table has hard pairs alone, and the set has none.
+    assert "Table 6" not in told and "FlanT5" not in told
+    assert "EVA02 (IMP" not in page(table(*ROWS), [TestSet(name="a")])
 
 
-def test_vqascores_stand_among_the_pairs() -> None:
+def test_auprc_by_category_stands_as_in_table_6() -> None:
+    hard = [
+        figure("pairs", "hard", "natural", "AUPRC", 0.66, 0.6, 0.7),
+        figure("pairs", "hard", "natural", "base rate", 0.5),
+    ]
+    told = page(table(*ROWS, *hard), [TestSet(name="a", reference="imp")])
+    head, _, *lines = told.split("### AUPRC\n\n")[1].split("\n\n")[0].splitlines()
+    assert head == "| model | AUPRC, all | base rate | AUPRC, hard | base rate |"
+    assert lines[0] == "| mine | 90.0 [80.0, 95.0] | 50.0 | 66.0 [60.0, 70.0] | 50.0 |"
+    assert "| EVA02 (IMP, Table 6) | - | - | 68.0 | - |" in lines and len(lines) == 8
+
+
+def test_a_set_tells_of_its_own_negatives_and_categories() -> None:
+    counted = [{**row, "count": {"AUPRC": 25000, "base rate": 30000}.get(row["figure"], 9)} for row in ROWS]
+    chosen = TestSet(name="a", negatives="field:failed", categories="field:level")
+    told = page(table(*counted), [chosen])
+    assert "Pairs that do not match: 5,000 captions refused for their very image (field:failed)." in told
+    assert "Categories: labels of the source (field:level)." in told
+    assert "refused for their very" not in page(table(*counted), [TestSet(name="a")])
+
+
+def test_preferences_have_a_table() -> None:
+    told = {"set": "p", "way": "preference", "category": "all", "reading": "natural", "figure": "preference"}
+    row = {**BASE, **told, "value": 0.75, "low": 0.7, "high": 0.8, "count": 1500, "texts": 1540}
+    asked = [TestSet(name="a"), Preference(name="p", preferred="*CoT*")]
+    text = page(table(*ROWS, row), asked)
+    assert "| p | mine | 75.0 [70.0, 80.0] | 1,500 | 40 | 1,000 | 2 |" in text and "## p" not in text
+    alone = page(table(row), asked[1:])
+    assert "## Preferences" in alone and "Similarities" not in alone and "## a" not in alone
+
+
+def test_vqascores_have_a_table() -> None:
     asked = {"model": "vqascore:vlm", "images": 7, "texts": 30}
     scores = [
         {**figure("pairs", "all", "natural", "VQAScore", 0.6612, 0.6, 0.7), **asked},
         {**figure("pairs", "hard", "natural", "VQAScore", 0.5), **asked},
     ]
-    told = page(table(*ROWS, *scores), {})
-    assert "| VQAScore, all | VQAScore, hard |" in told and "7 images" not in told
+    told = page(table(*ROWS, *scores), [TestSet(name="a")])
+    assert "### VQAScore\n\n| model | VQAScore, all | VQAScore, hard |" in told and "7 images" not in told
     assert told.count("| vqascore:vlm |") == 1
-    assert "| vqascore:vlm | - | - | - | - | - | - | 0.6612 [0.6, 0.7] | 0.5 |" in told
-    assert "| mine | 0.2876 [0.28, 0.3] | - | 90.0 [80.0, 95.0] | 50.0 | - | - | - | - |" in told
-    printed = page(table(*ROWS, *scores), {"a": "imp"})
-    assert "| CLIP-FlanT5-XL (IMP, Table 11) | - | - | - | - | - | - | 0.66 | 0.58 |" in printed
-    assert "VQAScore, all" not in page(table(*ROWS), {})
+    assert "| vqascore:vlm | 0.6612 [0.6, 0.7] | 0.5 |" in told
+    assert "### CLIPScore\n\n| model | CLIPScore, all |\n|---|---|\n| mine | 0.2876 [0.28, 0.3] |" in told
+    printed = page(table(*ROWS, *scores), [TestSet(name="a", reference="imp")])
+    assert "| CLIP-FlanT5-XL (IMP, Table 11) | 0.66 | 0.58 |" in printed
+    assert "VQAScore, all" not in page(table(*ROWS), [TestSet(name="a")])
 
 
 def test_the_papers_tables_parse() -> None:
@@ -97,6 +135,12 @@ def test_without_its_documentation(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     published.cache_clear()
 
 
+def test_categories_that_are_markdown() -> None:
+    rows = [*ROWS, figure(WAYS[1], "a|b\nc", "paper", "R@5", 0.5)]
+    told = page(table(*rows), [TestSet(name="a")])
+    assert "R@5, a\\|b c |" in told
+
+
 def test_names_that_are_markdown() -> None:
     rows = [{**row, "model": "a|b"} for row in ROWS]
-    assert "| a\\|b | 25.0" in page(table(*rows), {})
+    assert "| a\\|b | 25.0" in page(table(*rows), [TestSet(name="a")])

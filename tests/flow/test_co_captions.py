@@ -29,6 +29,7 @@ from engine.evaluation.co_captions import ByTokens
 from engine.evaluation.co_figures import Tally
 from engine.flow import co_captions
 from engine.flow.spread import slices
+from engine.recipe import Pairs, parse_recipe
 from engine.rundir import RunDirectory
 from engine.schema import CATALOG
 from jobs.show import status_lines
@@ -287,3 +288,27 @@ def test_empty_captions_and_unread_samples_do_not_count(tmp_path: Path, bert: Pa
     # Of the first two captions, of the second's equal ones, and of the last's, one of which has no token.
     assert tally.pairs.tolist() == [1, 1, 1]
     assert tally.short[1:] == pytest.approx([0, 0], abs=1e-6) and tally.short[0] > 0.01
+
+
+def test_captions_in_a_field(tmp_path: Path) -> None:
+    extras = [{"more": ["cat", None, "dog"]}, {"more": "boat"}, {}, {"more": 3}, None, {"more": "lost"}]
+    run = RunDirectory.at(str(tmp_path / "run"))
+    rows = [
+        {"id": f"{i:016x}", "key": str(i), "uri": "a", "size": 1, "captions": ["own"], "error": None}
+        for i in range(len(extras))
+    ]
+    for row, extra in zip(rows, extras, strict=True):
+        row["extra"] = None if extra is None else json.dumps(extra)
+    rows[5]["error"] = "no such image"
+    (run.catalog / "0.parquet").write_table(pa.Table.from_pylist(rows, schema=CATALOG))
+    recipe = parse_recipe("images: {source: folder, uri: /data}")
+    source, plain = (
+        CaptionTexts.of(recipe, run, Pairs(captions=each)) for each in ("field:more", "original")
+    )
+    part = {"part": "p0", "catalog": "0.parquet", "start": 0, "rows": 6}
+    told = TextReader(source).part(part)
+    assert told.texts.to_pylist() == ["cat", "", "dog", "boat", "lost"]
+    assert told.owners.tolist() == [0, 0, 0, 1, 5] and told.kept.tolist() == [True] * 4 + [False]
+    assert TextReader(plain).part(part).texts.to_pylist() == ["own"] * 6
+    plan = pa.table({"part": ["p0"]})
+    assert source.state(plan) != plain.state(plan) == CaptionTexts(run).state(plan)

@@ -98,6 +98,38 @@ def test_mined_captions(encoder: str) -> None:
     assert it.needs == ("caption",) and not it.sees_images
 
 
+def test_the_texts_of_a_field(encoder: str) -> None:
+    it, tally = stage(encoder, "field:failed"), Tally()
+    extras = [
+        {"failed": "ab "},
+        {"failed": ["abc", None, "", "a"]},
+        {"other": "abc"},
+        {"failed": None},
+        {"failed": " "},
+        {"failed": []},
+        {"failed": 3},
+        {"failed": ["a", {"text": "b"}]},
+        {"failed": [["a"]]},
+        {"failed": True},
+    ]
+    rows = [{"captions": ["abcd"], "extra": json.dumps(extra)} for extra in extras]
+    rows.append({"captions": ["abcd"], "extra": None})
+    table = run(it, rows, [None] * len(rows), tally, Bank())
+    assert table["vectors"].to_pylist() == [
+        [[0, 0, 1, 0]],
+        [[0, 0, 0, 1], None, None, [0, 1, 0, 0]],
+        *[[]] * 4,
+        *[None] * 4,
+        [],
+    ]
+    assert [error for error in table["error"].to_pylist() if error] == [
+        f"field 'failed' holds {what}, and neither a text nor a list of texts"
+        for what in ("a number", "a list with an object", "a list with a list", "true or false")
+    ]
+    assert tally.flags == {"empty caption": 2} and tally.counts == {"vectors": 3}
+    assert it.needs == () and not it.sees_images
+
+
 def recipe(**sections: Any) -> Recipe:
     script = {"backend": "scripted"}
     return Recipe.model_validate(
@@ -122,6 +154,20 @@ def test_one_stage_for_each_encoder_and_what_it_can_embed(encoder: str) -> None:
         "embed-images-tests.encoders.own-colours",
     ]
     assert len({each.fingerprint for each in stages}) == 4
+
+
+def test_fields_are_told_apart(encoder: str) -> None:
+    texts = ["original", "field:a", "field:a b", "field:a/b", f"field:{'long' * 20}"]
+    stages = build_stages(recipe(embed={"encoders": [encoder], "texts": texts}))[3:]
+    names = [each.name.removesuffix("-tiny.json-w.safetensors") for each in stages]
+    assert names[:3] == ["embed-images", "embed-original", "embed-field-a"]
+    assert names[3].startswith("embed-field-a-b-") and names[4].startswith("embed-field-a-b-")
+    assert len(set(names)) == len({each.fingerprint for each in stages}) == 6
+    assert all("/" not in name and len(name) < 70 for name in names)
+    alone = build_stages(recipe(embed={"encoders": [encoder], "texts": ["original"]}))[3:]
+    assert [(each.name, each.fingerprint) for each in alone] == [
+        (each.name, each.fingerprint) for each in stages[:2]
+    ]
 
 
 def test_what_decides_the_vectors(encoder: str, tmp_path: Path) -> None:
