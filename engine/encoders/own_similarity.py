@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from engine.errors import RecipeError
 
@@ -87,3 +87,6 @@ class DotProduct:
 
 
 OwnSimilarity = Cosine | SmoothChamfer | MatchingProbability | DotProduct
+
+#: What is usual.
+COSINE: Final = Cosine()

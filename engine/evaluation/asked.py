@@ -98,7 +98,7 @@ def _of_set(
     assert settings is not None
     section, together = f"evaluate.models, set {chosen.name}", chosen.same_texts == "together"
     for model in settings.models:
-        pairs = pair_tables(own, source, model, chosen, section, together)
+        pairs = pair_tables(own, source, model, chosen, section, together, own=True)
         plan = check_complete([pairs.images, pairs.captions], plan)
         if not found and own.difficulty and chosen.captions in own.difficulty.captions:
             division = Division.of(source, own, chosen.captions, voters_of(own, source), plan)
