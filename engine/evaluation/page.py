@@ -11,13 +11,14 @@ from engine.evaluation.reference import published_rows
 from engine.retrieval.figures import ALL, WAYS
 
 _WAYS: Final = dict(zip(WAYS, ("image to text", "text to image"), strict=True))
-#: Figures that are no shares, and so not shown as percent: places in a ranking, and a cosine.
+#: Figures that are no shares, and so not shown as percent: places in a ranking, and a similarity.
 _PLAIN: Final = ("meanR", "medR", "best meanR", "best medR", "CLIPScore")
 _READING: Final = (
     "Percent, but for ranks and CLIPScore, with the 95 % interval over draws of images in brackets. "
     "`meanR` and `medR` go over all pairs, `best` ones over the best match of each question. `mAP@R` and "
     "`R-Precision` are those of ECCV Caption; `mAP` is the full average precision, which IMP printed as "
-    "mAP@R. Of equal similarities the matches stand last. CLIPScore is the mean cosine of the pairs; "
+    "mAP@R. Of equal similarities the matches stand last. CLIPScore is the mean similarity of the pairs: "
+    "their cosine, or what else a model compares by; "
     "AUPRC tells them from each image with a caption of another one, and guessing reaches the base rate."
 )
 
