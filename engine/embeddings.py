@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from engine.encoders.card import read_card
+from engine.encoders.own_similarity import COSINE, OwnSimilarity
 from engine.errors import RecipeError, StorageError
 from engine.recipe import Recipe
 from engine.rundir import RunDirectory
@@ -21,6 +23,9 @@ from engine.vector_columns import directions, matrix
 
 #: Notes of failures that are read at once.
 _THREADS = 32
+#: What a job can compare: single unit vectors; several unit vectors, the nearest of which counts; or
+#: whatever an encoder gives, by its own similarity.
+Takes = Literal["one", "several", "any"]
 
 
 @dataclass(frozen=True)
@@ -31,8 +36,8 @@ class ImageVectors:
         numbers: (n,), uint64: the samples' ids as numbers; see `numbers_of`.
         ids, keys: (n,), of the samples.
         good: (n,), bool: which have a vector.
-        vectors: (n, d), float16 or float32, unit rows; zero where there is none. Of an encoder that
-            gives an image k vectors (n, k, d).
+        vectors: (n, d), float16 or float32, zero where there is none; unit rows, where the encoder's
+            similarity wants such. Of an encoder that gives an image k vectors (n, k, d).
         errors: (n,), why there is none, or None.
     """
 
@@ -53,7 +58,7 @@ class CaptionVectors:
         offsets: (n + 1,), int64: the rows of each sample's captions; those without a vector are
             left out.
         places: (c,), int64: which of its sample's captions each row is, from 0 on.
-        vectors: (c, d), float16 or float32, unit rows.
+        vectors: (c, d), or (c, k, d), float16 or float32; see `ImageVectors`.
     """
 
     counts: NDArray[np.int64]
@@ -72,8 +77,9 @@ class VectorTables:
     schema: pa.Schema
     tables: StageTables
     fingerprint: str
-    #: Of each image; above 1 where the nearest to a caption counts.
+    #: Of each image, or each caption.
     vectors: int = 1
+    similarity: OwnSimilarity = COSINE
 
     def missing(self, plan: pa.Table) -> int:
         """How many of the plan's parts have no table yet."""
@@ -93,7 +99,7 @@ class VectorTables:
         vectors = matrix(table["vector"].combine_chunks(), self.width, self.vectors)
         errors = table["error"].to_pylist()
         # A table is only a file: what somebody else wrote into it may be no direction.
-        good = directions(vectors)
+        good = directions(vectors, self.similarity.unit)
         for row in np.flatnonzero(~good):
             errors[row] = errors[row] or NO_DIRECTION
         vectors[~good] = 0
@@ -105,8 +111,8 @@ class VectorTables:
         table = self._read(part)
         lists = table["vectors"].combine_chunks()
         counts = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
-        vectors = matrix(lists.flatten(), self.width)
-        good = directions(vectors)
+        vectors = matrix(lists.flatten(), self.width, self.vectors)
+        good = directions(vectors, self.similarity.unit)
         owner = np.repeat(np.arange(len(counts)), counts)
         kept = np.bincount(owner[good], minlength=len(counts))
         offsets = np.concatenate([[0], np.cumsum(kept)]).astype(np.int64)
@@ -129,7 +135,7 @@ def state_of(tables: StageTables, fingerprint: str, plan: pa.Table) -> str:
 
 
 def vector_tables(
-    recipe: Recipe, run: RunDirectory, encoder: str, of: Of, section: str, several: bool = False
+    recipe: Recipe, run: RunDirectory, encoder: str, of: Of, section: str, takes: Takes = "one"
 ) -> VectorTables:
     """The tables of an encoder's vectors.
 
@@ -139,10 +145,10 @@ def vector_tables(
         encoder: its name, as in `embed.encoders`.
         of: images, original or mined captions.
         section: of the recipe that asks, for the message.
-        several: whether an image may have several vectors.
+        takes: what it can compare.
 
     Raises:
-        RecipeError: the recipe does not make such vectors.
+        RecipeError: the recipe does not make such vectors, or they cannot be compared so.
     """
     for stage in build_stages(recipe):
         if not isinstance(stage, EmbedStage) or (stage.encoder.text, stage.of) != (encoder, of):
@@ -151,12 +157,11 @@ def vector_tables(
         kind, vectors = kind if of == "images" else kind.value_type, 1
         if pa.types.is_fixed_size_list(kind.value_type):
             kind, vectors = kind.value_type, kind.list_size
-        if vectors > 1 and not several:
-            raise RecipeError(
-                f"{section}: encoder '{encoder}' gives an image {vectors} vectors; name one that gives one"
-            )
-        tables = run.tables(stage)
-        return VectorTables(encoder, of, kind.list_size, stage.schema, tables, stage.fingerprint, vectors)
+        similarity = read_card(stage.encoder).similarity
+        if refusal := _why_not(vectors, similarity, of, takes):
+            raise RecipeError(f"{section}: encoder '{encoder}' {refusal}")
+        made = run.tables(stage), stage.fingerprint
+        return VectorTables(encoder, of, kind.list_size, stage.schema, *made, vectors, similarity)
     known = ", ".join(recipe.embed.encoders) if recipe.embed else "none"
     asked = ("images", *recipe.embed.texts) if recipe.embed else ()
     listed = recipe.embed is not None and encoder in recipe.embed.encoders and of in asked
@@ -165,6 +170,15 @@ def vector_tables(
         f"{section}: encoder '{encoder}' does not embed {what} in this recipe (embed.encoders: {known}); "
         + ("it reads no such thing: name one that does" if listed else "add it to the section embed")
     )
+
+
+def _why_not(vectors: int, similarity: OwnSimilarity, of: Of, takes: Takes) -> str | None:
+    if takes == "one" and vectors > 1:
+        what = "an image" if of == "images" else "a caption"
+        return f"gives {what} {vectors} vectors; name one that gives one"
+    if takes != "any" and similarity != COSINE:
+        return f"compares by {similarity.kind}; name one that compares by cosines"
+    return None
 
 
 def check_complete(tables: Sequence[VectorTables], plan: pa.Table | None) -> pa.Table:

@@ -85,15 +85,17 @@ VQASCORE = pa.schema([_ID, _KEY, pa.field("scores", pa.list_(pa.float32())), _ER
 
 
 def images_schema(number: pa.DataType, width: int, vectors: int) -> pa.Schema:
-    """`vector`: one image's unit vector, or the `vectors` that a caption is compared with (BLIP-2)."""
+    """`vector`: one image's vector, or the `vectors` that a caption is compared with (BLIP-2)."""
     kind = pa.list_(number, width)
     vector = pa.field("vector", kind if vectors == 1 else pa.list_(kind, vectors))
     return pa.schema([_ID, _KEY, vector, _ERROR])
 
 
-def captions_schema(number: pa.DataType, width: int) -> pa.Schema:
-    """`vectors`: a unit vector for each caption of the image, in order; null where it has none."""
-    return pa.schema([_ID, _KEY, pa.field("vectors", pa.list_(pa.list_(number, width))), _ERROR])
+def captions_schema(number: pa.DataType, width: int, vectors: int = 1) -> pa.Schema:
+    """`vectors`: for each caption of the image, in order, its vector, or several; null where it has none."""
+    kind = pa.list_(number, width)
+    column = pa.field("vectors", pa.list_(kind if vectors == 1 else pa.list_(kind, vectors)))
+    return pa.schema([_ID, _KEY, column, _ERROR])
 
 
 def cluster_schema(dimensions: int) -> pa.Schema:

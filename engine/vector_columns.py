@@ -26,12 +26,17 @@ def matrix(lists: Any, width: int, vectors: int = 1) -> NDArray[Any]:
     return rows[:, 0] if vectors == 1 else rows
 
 
-def directions(vectors: NDArray[Any]) -> NDArray[np.bool_]:
+def directions(vectors: NDArray[Any], unit: bool = True) -> NDArray[np.bool_]:
     """(n,): which rows are of unit length, as what an encoder of ours has written is.
 
     Args:
         vectors: (n, width) or (n, vectors, width).
+        unit: whether they are to be; of any length they are numbers that are not all 0, as `matrix`
+            has them where there is none.
     """
+    if not unit:
+        axes = tuple(range(1, vectors.ndim))
+        return np.asarray(np.isfinite(vectors).all(axis=axes) & vectors.any(axis=axes))
     rows = vectors.astype(np.float32)
     squares = np.einsum("...d,...d->...", rows, rows)
     return np.asarray((np.abs(squares - 1) < _OFF).all(axis=tuple(range(1, squares.ndim))))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from engine.embeddings import VectorTables, check_complete, numbers_of, vector_tables
+from engine.embeddings import Takes, VectorTables, check_complete, numbers_of, vector_tables
+from engine.encoders.own_similarity import DotProduct, OwnSimilarity, SmoothChamfer
 from engine.errors import RecipeError, StorageError
 from engine.recipe import Recipe
 from engine.rundir import RunDirectory
@@ -131,12 +132,49 @@ def test_captions(tmp_path: Path, dtype: str) -> None:
     assert found.vectors.dtype == np.dtype(dtype)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("similarity", [SmoothChamfer(16.0), DotProduct()])
+def test_several_vectors_of_a_caption(tmp_path: Path, dtype: str, similarity: OwnSimilarity) -> None:
+    """Of any length, where they are not compared as directions; a caption has all of them or none."""
+    schema, store = captions_schema(pa.type_for_alias(dtype), 3, 2), StageTables(locate(tmp_path))
+    tables = VectorTables("e", "original", 3, schema, store, "f", 2, similarity)
+    a, b, long, none = [1, 0, 0], [0, 0.6, 0.8], [3, 0, -4], [0, 0, 0]
+    lists = [
+        [[a, b], None, [b, long]],
+        None,
+        [],
+        [[none, none], [[0, NAN, 1], a], [a, [INF, 0, 0]]],
+        [[b, b]],
+    ]
+    write(tables, "vectors", lists)
+    found = tables.captions("part-0")
+    assert found.counts.tolist() == [3, 0, 0, 3, 1]
+    kept = [[a, b], [b, b]] if similarity.unit else [[a, b], [b, long], [b, b]]
+    np.testing.assert_array_equal(found.vectors, np.array(kept, dtype))
+    assert found.places.tolist() == ([0, 0] if similarity.unit else [0, 2, 0])
+    assert found.offsets.tolist() == ([0, 1, 1, 1, 1, 2] if similarity.unit else [0, 2, 2, 2, 2, 3])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_images_of_any_length(tmp_path: Path, dtype: str) -> None:
+    schema, store = images_schema(pa.type_for_alias(dtype), 3, 1), StageTables(locate(tmp_path))
+    tables = VectorTables("e", "images", 3, schema, store, "f", similarity=DotProduct())
+    write(tables, "vector", [[3, 0, -4], None, [0, 0, 0], [0, INF, 0], [1e-3, 0, 0]])
+    found = tables.images("part-0")
+    assert found.good.tolist() == [True, False, False, False, True]
+    np.testing.assert_array_equal(found.vectors[0], np.array([3, 0, -4], dtype))
+    assert not found.vectors[1:4].any() and found.errors[1:4] == [NO_DIRECTION] * 3
+
+
 @pytest.mark.parametrize("lists", [[], [None], [[], []], [[None], None]])
-def test_no_caption_with_a_vector(tmp_path: Path, lists: list[Any]) -> None:
-    tables = caption_tables(tmp_path)
+@pytest.mark.parametrize("vectors", [1, 2])
+def test_no_caption_with_a_vector(tmp_path: Path, lists: list[Any], vectors: int) -> None:
+    schema = captions_schema(pa.float16(), 3, vectors)
+    tables = VectorTables("e", "original", 3, schema, StageTables(locate(tmp_path)), "f", vectors)
     write(tables, "vectors", lists)
     found = tables.captions("part-0")
     assert found.offsets.tolist() == [0] * (len(lists) + 1)
+    assert found.vectors.shape == ((0, 3) if vectors == 1 else (0, 2, 3))
 
 
 def test_captions_in_pieces(tmp_path: Path) -> None:
@@ -265,9 +303,24 @@ def test_encoders_that_cannot_give_such_vectors(run: RunDirectory, own: str) -> 
         assert "add it" not in message, "it is there"
     message = refused(made, run, many, "images")
     assert "gives an image 7 vectors; name one that gives one" in message
-    # Of a text it gives one.
+    # The nearest of an image's may count; and of a text it gives one.
+    assert vector_tables(made, run, many, "images", "", "several").vectors == 7
     assert vector_tables(made, run, many, "original", "").width == 3
     assert vector_tables(made, run, reader, "original", "").width == 3
+
+
+def test_who_takes_what_is_not_compared_by_cosines(run: RunDirectory) -> None:
+    twice = "python:tests.encoders.own:twice"
+    made = recipe(twice)
+    refused_by = {
+        "one": "gives a caption 2 vectors; name one that gives one",
+        "several": "compares by dot_product; name one that compares by cosines",
+    }
+    for takes, said in refused_by.items():
+        with pytest.raises(RecipeError, match=f"^difficulty.voters: encoder '{twice}' {said}$"):
+            vector_tables(made, run, twice, "original", "difficulty.voters", cast(Takes, takes))
+    tables = vector_tables(made, run, twice, "original", "", "any")
+    assert (tables.vectors, tables.width, tables.similarity) == (2, 4, DotProduct())
 
 
 def test_all_parts_must_be_there(tmp_path: Path) -> None:

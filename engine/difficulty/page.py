@@ -39,7 +39,7 @@ def division_page(
 
 
 def _shares(noted: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    yield from _head("captions", "pairs", *CATEGORIES, "without a vector")
+    yield from _head("captions", "pairs", *CATEGORIES, "none of these")
     for about in noted:
         shares = (f"{about['shares'][name]:.1%} ({about['counts'][name]:,})" for name in CATEGORIES)
         yield _line(about["captions"], f"{about['pairs']:,}", *shares, f"{about['without']:,}")

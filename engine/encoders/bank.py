@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from engine.encoders import EncoderName, load_encoder
-from engine.encoders.card import read_card
+from engine.encoders.card import Card, read_card
 from engine.encoders.protocol import Encoder
 from engine.errors import EngineDied, RecipeError
 from engine.generation.meter import Meter
@@ -69,7 +69,7 @@ class EncoderBank:
         return vectors  # type: ignore[no-any-return]
 
     async def embed_texts(self, name: EncoderName, texts: Sequence[str]) -> NDArray[np.float32]:
-        """(n, width); see `Encoder.embed_texts` and `embed_images`."""
+        """(n, width) or (n, text_vectors, width); see `Encoder.embed_texts` and `embed_images`."""
         with self.meter.working(len(texts)):
             encoder: Encoder = await self._run(self._encoder, name)
             vectors = await self._run(encoder.embed_texts, texts)
@@ -98,10 +98,16 @@ class EncoderBank:
         if name not in self._loaded:
             device = "cuda" if self.settings.gpus else "cpu"
             encoder, card = load_encoder(name, device, self.settings.compute), read_card(name)
-            if (encoder.width, encoder.vectors) != (card.width, card.vectors):
-                raise RecipeError(
-                    f"encoder '{name.text}': its weights give {encoder.vectors} x {encoder.width} "
-                    f"components, its configuration says {card.vectors} x {card.width}"
-                )
+            for found, told in zip(_shapes(Card.of(encoder)), _shapes(card), strict=True):
+                if found != told:
+                    raise RecipeError(
+                        f"encoder '{name.text}': its weights give {found} components, its configuration says "
+                        f"{told}"
+                    )
             self._loaded[name] = encoder
         return self._loaded[name]
+
+
+def _shapes(card: Card) -> tuple[str, str]:
+    """Of an image and of a text."""
+    return f"{card.vectors} x {card.width}", f"{card.text_vectors} x {card.width}"

@@ -7,12 +7,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.encoders.model_files import read_json
 from engine.encoders.names import EncoderName
+from engine.encoders.own_similarity import COSINE, OwnSimilarity
 from engine.encoders.sentence_card import sentence_width
 from engine.encoders.transformers_families import family_of
 from engine.errors import RecipeError
+
+if TYPE_CHECKING:
+    from engine.encoders.protocol import Encoder
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,21 @@ class Card:
     images: bool
     texts: bool
     side: int
+    text_vectors: int = 1
+    similarity: OwnSimilarity = COSINE
+
+    @classmethod
+    def of(cls, encoder: Encoder) -> Card:
+        """Of an encoder that is loaded; one of somebody's own need not tell what is usual."""
+        return cls(
+            encoder.width,
+            encoder.vectors,
+            encoder.images,
+            encoder.texts,
+            encoder.side,
+            getattr(encoder, "text_vectors", 1),
+            getattr(encoder, "similarity", COSINE),
+        )
 
 
 @lru_cache(maxsize=64)
@@ -64,14 +84,11 @@ def read_card(name: EncoderName) -> Card:
         case "python":
             from engine.encoders.python_factory import load
 
-            made = load(name, "cpu")
-            return Card(made.width, made.vectors, made.images, made.texts, made.side)
+            return Card.of(load(name, "cpu"))
         case "connote":
-            from engine.storage import locate
-            from engine.training.model_directory import read_about
+            from engine.encoders.fine_tuned_card import fine_tuned_card
 
-            about = read_about(locate(name.model))
-            return Card(about["width"], about["vectors"], True, about["texts"], about["side"])
+            return fine_tuned_card(name)
 
 
 def _model_type(name: EncoderName) -> str:

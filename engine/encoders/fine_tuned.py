@@ -1,4 +1,4 @@
-"""Models that were fine-tuned here: `connote:DIRECTORY`, `connote:DIRECTORY@level`."""
+"""Models that were fine-tuned here: `connote:DIRECTORY`, or with `@level` or `@view`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from engine.encoders.fine_tuned_card import fine_tuned_card
 from engine.encoders.lengths import longer
 from engine.encoders.names import EncoderName
+from engine.encoders.own_similarity import DotProduct
 from engine.encoders.protocol import Encoder
-from engine.encoders.vectors import unit_rows
-from engine.errors import RecipeError
+from engine.encoders.vectors import finite_rows, unit_rows
 from engine.schema import LEVELS
 from engine.storage import local_copy, locate
 from engine.training.model_directory import read_about
@@ -24,16 +25,12 @@ def load(name: EncoderName, device: str, dtype: str) -> Encoder:
     """The model of a directory under RUN/models.
 
     Raises:
-        RecipeError: there is no finished model, or no such level of it.
+        RecipeError: there is no finished model, or no such level or view of it.
         StorageError: it lies on an object store and cannot be fetched.
     """
     place = locate(name.model)
     about = read_about(place)
-    if name.revision and about["method"] != "prefix":
-        raise RecipeError(
-            f"encoder '{name.text}': a model of method {about['method']} has no levels; leave out "
-            f"@{name.revision}"
-        )
+    fine_tuned_card(name)  # which refuses a level or a view that it has not
     match about["form"]:
         case "open_clip":
             from engine.encoders.open_clip_models import OpenClipEncoder
@@ -54,20 +51,22 @@ def load(name: EncoderName, device: str, dtype: str) -> Encoder:
 class FineTunedEncoder:
     """A backbone with what `prefix`, `pvse`, `pcme` or `dive` has learned.
 
-    Of pcme the means are given; of the set methods all embeddings of an image, and a caption's
-    only where it has one.
+    Of the set methods all embeddings are given; of pcme samples, their mean, or the mean of the
+    distribution, as its name says.
     """
 
-    images = True
+    images = texts = True
 
     def __init__(self, name: EncoderName, device: str, dtype: str) -> None:
         from engine.training.result import load_method
 
         self._device, self._dtype = torch.device(device), getattr(torch, dtype)
-        self._method, about = load_method(locate(name.model), self._device)
+        self._method, _ = load_method(locate(name.model), self._device)
         self._method.backbone.to(self._dtype)
-        self._level = LEVELS.index(name.revision) if name.revision else -1
-        self.width, self.vectors, self.texts = about["width"], about["vectors"], about["texts"]
+        self._level = LEVELS.index(name.revision) if name.revision in LEVELS else -1
+        card = fine_tuned_card(name)
+        self.width, self.vectors, self.text_vectors = card.width, card.vectors, card.text_vectors
+        self.similarity = card.similarity
         self.side = self._method.backbone.side
 
     def prepare(self, image: Image.Image) -> Any:
@@ -79,13 +78,24 @@ class FineTunedEncoder:
         """(n, width) or (n, vectors, width); see `Encoder`."""
         pixels = torch.stack(list(prepared)).to(self._device, self._dtype)
         levels = torch.full((len(pixels),), self._level, device=self._device)
-        return _vectors(self._method.image_side(pixels, levels))
+        return self._given(self._method.image_side(pixels, levels), images=True)
 
     @torch.inference_mode()
     def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """(n, width); see `Encoder`."""
+        """(n, width) or (n, text_vectors, width); see `Encoder`."""
         tokens = self._method.backbone.tokenize(texts).to(self._device)
-        return _vectors(self._method.text_side(tokens))
+        return self._given(self._method.text_side(tokens), images=False)
+
+    def _given(self, said: dict[str, torch.Tensor], images: bool) -> NDArray[np.float32]:
+        """Of what a side says, what the similarity wants."""
+        from engine.training.methods.pcme import Pcme
+
+        if self.similarity.unit:
+            return _vectors(said)
+        assert isinstance(self._method, Pcme)
+        drawn = self._method.image_samples(said) if images else self._method.text_samples(said)
+        one = isinstance(self.similarity, DotProduct) or drawn.shape[1] == 1
+        return finite_rows(drawn.mean(dim=1) if one else drawn)
 
     def longer(self, texts: Sequence[str]) -> int:
         """See `Encoder`."""

@@ -20,6 +20,9 @@ _FORMS = (
 )
 #: Backends whose models are directories or names on the hub.
 _ON_HUB = ("hf", "sentence")
+#: What may stand behind `@` of a model fine-tuned by `pcme`, instead of its samples: their means' one
+#: vector, compared by cosines, or the mean of the samples, compared as the published code does.
+VIEWS = ("mean", "dot_product")
 #: The embedded CLIPs (docs/terrarium.md) are named without a tag: this, and more behind a dash.
 TERRARIUM = "terrarium"
 _FILES = re.compile(r"(?P<config>.+\.json)/(?P<weights>.+)")
@@ -34,7 +37,7 @@ class EncoderName:
         backend: the library that runs it.
         model: what the library is asked for, without `@revision`.
         revision: of a model on a hub, None is its main branch; of a model fine-tuned by `prefix`
-            the level that its images are seen at.
+            the level that its images are seen at, and of one by `pcme` one of `VIEWS`.
     """
 
     text: str
@@ -55,7 +58,7 @@ class EncoderName:
         revision = None
         if backend in _ON_HUB and not Path(model).expanduser().exists():
             model, _, revision = model.partition("@")
-        if backend == "connote" and model.rpartition("@")[2] in LEVELS:
+        if backend == "connote" and model.rpartition("@")[2] in (*LEVELS, *VIEWS):
             model, _, revision = model.rpartition("@")
         if backend == "python" and not all(model.partition(":")):
             raise RecipeError(f"encoder '{text}': write python:MODULE:FACTORY")
@@ -112,8 +115,11 @@ class EncoderName:
                 from engine.storage import locate
                 from engine.training.model_directory import read_about
 
-                about = read_about(locate(self.model))
-                return digest_of(self.backend, about["digest"], self.revision or "")
+                about, seen = read_about(locate(self.model)), self.revision or ""
+                if about["method"] == "pcme":
+                    # Once the means were all that it gave, and stood for themselves.
+                    seen = {"": "samples", "mean": ""}.get(seen, seen)
+                return digest_of(self.backend, about["digest"], seen)
             case "open_clip":
                 return digest_of(self.backend, self.model)
 

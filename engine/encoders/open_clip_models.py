@@ -17,6 +17,7 @@ from PIL import Image
 
 from engine.encoders.lengths import longer
 from engine.encoders.names import EncoderName
+from engine.encoders.own_similarity import COSINE, OwnSimilarity
 from engine.encoders.refusal import refused
 from engine.encoders.short_texts import short_reader
 from engine.encoders.vectors import unit_rows
@@ -32,7 +33,8 @@ class OpenClipEncoder:
         RecipeError: no such model, weights of another architecture, or the wrong activation.
     """
 
-    vectors = 1
+    vectors = text_vectors = 1
+    similarity: OwnSimilarity = COSINE
     images = texts = True
 
     def __init__(self, name: EncoderName, device: str, dtype: str) -> None:

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from engine.encoders.own_similarity import OwnSimilarity
+
 
 class Encoder(Protocol):
     """A model that gives pictures, texts or both their places in one space.
@@ -17,8 +19,11 @@ class Encoder(Protocol):
 
     Attributes:
         width: components of a vector.
-        vectors: vectors of one picture; above 1 where a caption is compared with each and the
-            best one counts (BLIP-2). A text always has one.
+        vectors: vectors of one picture; above 1 of sets and samples, and where a caption is compared
+            with each and the best one counts (BLIP-2).
+        text_vectors: vectors of one text. An encoder of one's own that has one may leave it out.
+        similarity: by which pictures and texts are compared. An encoder of one's own that is compared
+            by cosines may leave it out.
         images: whether it can embed pictures.
         texts: whether it can embed texts.
         side: pixels to which its preprocessing scales a picture's shorter side; 0 if it does not
@@ -27,6 +32,8 @@ class Encoder(Protocol):
 
     width: int
     vectors: int
+    text_vectors: int
+    similarity: OwnSimilarity
     images: bool
     texts: bool
     side: int
@@ -36,15 +43,15 @@ class Encoder(Protocol):
         ...
 
     def embed_images(self, prepared: Sequence[Any]) -> NDArray[np.float32]:
-        """Vectors of unit length, (n, width), or (n, vectors, width) where `vectors` > 1.
+        """Vectors, (n, width), or (n, vectors, width) where `vectors` > 1.
 
-        A picture on which the model fails to give a direction (a zero, NaN or infinity) has NaN
-        in every component.
+        They are of unit length where `similarity.unit` says so. A picture on which the model fails to
+        give a direction (a zero, NaN or infinity) has NaN in every component.
         """
         ...
 
     def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors of unit length, (n, width); NaN as for pictures. Longer texts are cut."""
+        """Vectors, (n, width), or (n, text_vectors, width); see `embed_images`. Longer texts are cut."""
         ...
 
     def longer(self, texts: Sequence[str]) -> int:

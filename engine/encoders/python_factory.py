@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import Any
 
 from engine.encoders.names import EncoderName
+from engine.encoders.own_similarity import COSINE, OwnSimilarity
 from engine.encoders.protocol import Encoder
 from engine.errors import RecipeError
 
@@ -35,10 +36,15 @@ def load(name: EncoderName, device: str) -> Encoder:
     """Call the factory with the device; what it returns must have all that an `Encoder` has.
 
     Raises:
-        RecipeError: it has not.
+        RecipeError: it has not, or its similarity is none of ours.
     """
     encoder = find_factory(name)(device)
     missing = [each for each in _NEEDED if not hasattr(encoder, each)]
     if missing:
         raise RecipeError(f"encoder '{name.text}': what the factory returns has no {', '.join(missing)}")
+    if not isinstance(found := getattr(encoder, "similarity", COSINE), OwnSimilarity):
+        raise RecipeError(
+            f"encoder '{name.text}': its similarity is {found!r}; make it one of "
+            "engine.encoders.own_similarity, as in SmoothChamfer(16.0)"
+        )
     return encoder

@@ -14,6 +14,7 @@ from sentence_transformers import SentenceTransformer
 
 from engine.encoders.lengths import longer
 from engine.encoders.names import EncoderName
+from engine.encoders.own_similarity import COSINE, OwnSimilarity
 from engine.encoders.quiet import no_progress_bars
 from engine.encoders.refusal import refused
 from engine.encoders.sentence_card import sentence_width
@@ -30,7 +31,8 @@ class SentenceEncoder:
         RecipeError: no such model, one of another kind, or one that its library refuses.
     """
 
-    vectors = 1
+    vectors = text_vectors = 1
+    similarity: OwnSimilarity = COSINE
     images, texts = False, True
     side = 0
 

@@ -15,6 +15,7 @@ from PIL import Image
 from engine.encoders.card import Card
 from engine.encoders.lengths import longer
 from engine.encoders.names import EncoderName
+from engine.encoders.own_similarity import COSINE, OwnSimilarity
 from engine.encoders.quiet import no_progress_bars
 from engine.encoders.refusal import refused
 from engine.encoders.transformers_families import Family, family_of
@@ -34,6 +35,8 @@ class TransformersEncoder:
     """
 
     images = True
+    text_vectors = 1
+    similarity: OwnSimilarity = COSINE
 
     def __init__(self, name: EncoderName, device: str, dtype: str) -> None:
         self._name, self._device, self._dtype = name.text, device, getattr(torch, dtype)

@@ -1,4 +1,4 @@
-"""From a model's outputs to unit vectors."""
+"""From a model's outputs to vectors as they are kept."""
 
 from __future__ import annotations
 
@@ -17,3 +17,10 @@ def unit_rows(outputs: torch.Tensor) -> NDArray[np.float32]:
     length = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
     unit = torch.where((length > 0) & torch.isfinite(length), rows / length, torch.nan)
     return unit.cpu().numpy()
+
+
+def finite_rows(outputs: torch.Tensor) -> NDArray[np.float32]:
+    """Vectors of any length as float32; NaN throughout an item, (k, d), where a number is not finite."""
+    rows = outputs.float()
+    finite = torch.isfinite(rows).all(dim=tuple(range(1, rows.ndim)), keepdim=True)
+    return torch.where(finite, rows, torch.nan).cpu().numpy()

@@ -156,10 +156,11 @@ def _of_set(
     assert settings is not None
     section, together = f"evaluate.models, set {chosen.name}", chosen.same_texts == "together"
     for model in settings.models:
-        pairs, negatives = pair_tables(own, source, model, chosen, section, together), None
+        pairs = pair_tables(own, source, model, chosen, section, together, own=True)
+        negatives = None
         if chosen.negatives:
             refused = Pairs(captions=chosen.negatives)
-            negatives = pair_tables(own, source, model, refused, f"{section}, negatives")
+            negatives = pair_tables(own, source, model, refused, f"{section}, negatives", own=True)
         tables = [pairs.images, pairs.captions, *([negatives.captions] if negatives else [])]
         plan = check_complete(tables, plan)
         if not found:

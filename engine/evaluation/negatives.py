@@ -1,11 +1,11 @@
 """Figures over pairs, by category: CLIPScore, and AUPRC against pairs that do not match.
 
 METHODS B8 and B9. CLIPScore is the mean cosine of the matching pairs, as IMP's Table 11 prints it:
-without the factor 2.5 of Hessel et al. 2021. The other pairs of IMP's AUPRC are 5,000 captions that
-people refused, one an image; they are not published. A set that has such captions is compared with
-them (`negatives`). Of any other each image is paired with one caption of another image, drawn by the
-seed, so they are as many. All of them are the other pairs of every category. The base rate stands
-beside each figure.
+without the factor 2.5 of Hessel et al. 2021; of models that compare by something else it is the mean of
+that. The other pairs of IMP's AUPRC are 5,000 captions that people refused, one an image; they are not
+published. A set that has such captions is compared with them (`negatives`). Of any other each image is
+paired with one caption of another image, drawn by the seed, so they are as many. All of them are the
+other pairs of every category. The base rate stands beside each figure.
 """
 
 from __future__ import annotations

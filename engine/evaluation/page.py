@@ -18,9 +18,9 @@ _READING: Final = (
     "Percent, but for ranks and the two scores, with the 95 % interval over draws of images in brackets. "
     "`meanR` and `medR` go over all pairs, `best` ones over the best match of each question. `mAP@R` and "
     "`R-Precision` are those of ECCV Caption; `mAP` is the full average precision, which IMP printed as "
-    "mAP@R. Of equal similarities the matches stand last. CLIPScore is the mean cosine of the pairs; "
-    "AUPRC tells them from pairs that do not match, each image with a caption of another one where a set "
-    "names no refused captions, and guessing reaches the base rate. VQAScore is the mean probability that a "
+    "mAP@R. Of equal similarities the matches stand last. CLIPScore is the mean similarity of the pairs: "
+    "their cosine, or what else a model compares by. AUPRC tells them from pairs that do not match, each "
+    "image with a caption of another one where a set names no refused captions, and guessing reaches the base rate. VQAScore is the mean probability that a "
     "vision-language model says that the image shows the caption."
 )
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from engine.embeddings import VectorTables, vector_tables
+from engine.encoders.own_similarity import OwnSimilarity
 from engine.errors import StorageError
 from engine.export.mined import MinedRun, SampleReader, open_run
 from engine.recipe import Pairs, Recipe
@@ -26,8 +27,8 @@ class PartPairs:
     """The pairs of one part.
 
     Attributes:
-        images: (n, d), or (n, k, d): unit vectors of the images that have any.
-        texts: (m, d): unit vectors of the captions of these images that have any.
+        images: (n, d), or (n, k, d): vectors of the images that have any.
+        texts: (m, d), or (m, k, d): vectors of the captions of these images that have any.
         owners: (m,), int64, ascending: the image of each caption.
         rows: (n,), int64: which sample of the part each image is.
         numbers: (n,), uint64: the images' ids as numbers.
@@ -63,6 +64,11 @@ class PairTables:
     mined: StageTables | None = None
     level: str | None = None
     texts: MinedRun | None = None
+
+    @property
+    def similarity(self) -> OwnSimilarity:
+        """By which the model compares them."""
+        return self.images.similarity
 
     def state(self, plan: pa.Table) -> str:
         """A digest of all that decides the pairs."""
@@ -133,7 +139,13 @@ class PairTables:
 
 
 def pair_tables(
-    recipe: Recipe, run: RunDirectory, model: str, chosen: Pairs, section: str, together: bool = False
+    recipe: Recipe,
+    run: RunDirectory,
+    model: str,
+    chosen: Pairs,
+    section: str,
+    together: bool = False,
+    own: bool = False,
 ) -> PairTables:
     """The tables of a set's pairs, seen by a model.
 
@@ -144,12 +156,13 @@ def pair_tables(
         chosen: the set.
         section: of the recipe that asks, for the message.
         together: whether captions that are equal are one text.
+        own: whether the model may compare by any similarity of its own, and not by cosines alone.
 
     Raises:
         RecipeError: the run's recipe does not make such vectors.
     """
-    images = vector_tables(recipe, run, model, "images", section, several=True)
-    captions = vector_tables(recipe, run, model, chosen.source, section)
+    images = vector_tables(recipe, run, model, "images", section, "any" if own else "several")
+    captions = vector_tables(recipe, run, model, chosen.source, section, "any" if own else "one")
     opened = open_run(run, recipe) if together or chosen.source == "mined" else None
     texts = opened.bare() if opened and together else None
     if opened is None or chosen.source != "mined":

@@ -1,8 +1,9 @@
 """Ranks over a run's pairs on Ray: tasks count what stands before each match, and counts add up.
 
-Cosines are exact (`engine.retrieval.cosines`), so the ranks are those of sorting whole rows and
-columns, however the images are cut into slices and whoever computes which. A task holds the vectors
-of a slice of the images and of one part's captions; what it returns is some numbers a pair.
+A similarity is its pair's own to the last bit (`engine.retrieval.sets`), so the ranks are those of
+sorting whole rows and columns, however the images are cut into slices and whoever computes which. A
+task holds the vectors of a slice of the images and of one part's captions; what it returns is some
+numbers a pair.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from engine.evaluation.labels import CategoryReader, Labels
 from engine.evaluation.pairs import PairTables
 from engine.evaluation.tables import Counted
 from engine.flow.spread import each, slices, start
-from engine.retrieval.cosines import Cosines, paired
 from engine.retrieval.ranks import Matches, Ranks, Standings
+from engine.retrieval.sets import paired, similarity_of
 
 #: Images of one task: it reads the captions of all others once, so few tasks read little.
 _IMAGES = 8192
@@ -135,7 +136,8 @@ def _own(cut: _Slice, parts: Sequence[str], whole: Gallery, pairs: PairTables) -
     found = np.full(len(wanted), np.nan)
     for columns, texts in _texts(parts, whole, pairs, wanted):
         here = np.flatnonzero((wanted >= columns.start) & (wanted < columns.stop))
-        found[here] = paired(images[owners[here]], texts[wanted[here] - columns.start]).numpy()
+        asking, there = images[owners[here]], texts[wanted[here] - columns.start]
+        found[here] = paired(pairs.similarity, asking, there).numpy()
     return found
 
 
@@ -159,10 +161,11 @@ def _count(
     wanted, others = whole.others[rows], np.full(len(images), np.nan)
     for columns, texts in _texts(parts, whole, pairs):
         if len(images):
-            cosines = Cosines(images, texts, device, (rows.start, columns.start))
-            standings.count(cosines, rows, columns)
+            similarity = similarity_of(pairs.similarity, images, texts, device, (rows.start, columns.start))
+            standings.count(similarity, rows, columns)
         here = np.flatnonzero((wanted >= columns.start) & (wanted < columns.stop))
-        others[here] = paired(images[here], texts[wanted[here] - columns.start]).numpy()
+        there = texts[wanted[here] - columns.start]
+        others[here] = paired(pairs.similarity, images[here], there).numpy()
     return standings.ahead[0, whole.pairs_of(rows)], standings.ahead[1].astype(np.int32), others
 
 

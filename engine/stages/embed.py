@@ -33,11 +33,12 @@ TOO_LONG = "longer than the encoder reads, and cut"
 
 #: `images`, or one of `embed.texts`: original, mined, field:NAME.
 Of = str
+_Given = NDArray[Any] | list[NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class EmbedStage:
-    """Gives each image, or each of its captions, a unit vector by one encoder.
+    """Gives each image, or each of its captions, its vector or vectors by one encoder.
 
     One stage for each encoder and each of what it embeds: another encoder, or another caption
     prompt, leaves the vectors that do not depend on it as they are.
@@ -89,7 +90,7 @@ class EmbedStage:
         card, number = read_card(self.encoder), pa.type_for_alias(self.settings.dtype)
         if self.sees_images:
             return images_schema(number, card.width, card.vectors)
-        return captions_schema(number, card.width)
+        return captions_schema(number, card.width, card.text_vectors)
 
     async def run(
         self, rows: Sequence[Row], pictures: Sequence[Picture | None], bank: EncoderBank, tally: Tally
@@ -118,17 +119,17 @@ class EmbedStage:
     async def _captions(
         self, captions: Sequence[Sequence[str]], bank: EncoderBank, tally: Tally
     ) -> list[dict[str, Any]]:
-        """A list of vectors for each row, null where a caption is empty or has no direction."""
+        """For each row what each caption has, null where it is empty or has no direction."""
         texts = [text for row in captions for text in row]
         # Of like lengths together: a short one beside a long one is padded to it.
         order = sorted((i for i, text in enumerate(texts) if text.strip()), key=lambda i: len(texts[i]))
-        made: list[NDArray[Any] | None] = [None] * len(texts)
+        made: list[_Given | None] = [None] * len(texts)
         for start in range(0, len(order), self.settings.batch):
             some = order[start : start + self.settings.batch]
             vectors = await bank.embed_texts(self.encoder, [texts[i] for i in some])
             tally.flag(TOO_LONG, await bank.longer(self.encoder, [texts[i] for i in some]))
-            for i, vector in zip(some, self._kept(vectors), strict=True):
-                made[i] = vector
+            for i, kept in zip(some, self._kept(vectors), strict=True):
+                made[i] = None if kept is None else _given(kept)
         tally.requests += len(order)
         tally.count("vectors", sum(vector is not None for vector in made))
         for text, vector in zip(texts, made, strict=True):
@@ -139,13 +140,20 @@ class EmbedStage:
 
     def _kept(self, vectors: NDArray[np.float32]) -> list[NDArray[Any] | None]:
         """The vectors as they are stored, None where there is no direction."""
-        stored = vectors.astype(self.settings.dtype)
-        good = [bool(np.isfinite(vector).all()) for vector in vectors]
+        # What is not of unit length may be too long for half precision, and is then as good as infinite.
+        with np.errstate(over="ignore"):
+            stored = vectors.astype(self.settings.dtype)
+        good = [bool(np.isfinite(vector).all()) for vector in stored]
         return [vector if fine else None for vector, fine in zip(stored, good, strict=True)]
 
 
 def _row(vector: NDArray[Any]) -> dict[str, Any]:
-    return {"vector": vector if vector.ndim == 1 else list(vector), "error": None}
+    return {"vector": _given(vector), "error": None}
+
+
+def _given(vector: NDArray[Any]) -> _Given:
+    """(width,), or a list of such: Arrow takes no arrays of two axes."""
+    return vector if vector.ndim == 1 else list(vector)
 
 
 def texts_of(row: Row, of: Of) -> list[str]:

@@ -43,7 +43,13 @@ _LEVEL = (
     " `connote:DIR@metaphor` sees images at a level ({levels}); without one, images are seen as by the base "
     "model."
 )
-_SET = " An image has {vectors} vectors, which are compared as a set."
+_SET = (
+    " An image has {vectors} vectors, and so has a caption; they are compared as sets (`encoder.similarity`)."
+)
+_SAMPLES = (
+    " An image has {samples} samples, and so has a caption (`encoder.similarity` tells how they are "
+    "compared); `connote:DIR@mean` gives the mean of each, a unit vector."
+)
 
 
 def how_to_load(settings: Finetune, about: Mapping[str, Any]) -> str:
@@ -58,4 +64,6 @@ def how_to_load(settings: Finetune, about: Mapping[str, Any]) -> str:
         text += _LEVEL.format(levels=", ".join(LEVELS))
     if about.get("vectors", 1) > 1:
         text += _SET.format(vectors=about["vectors"])
+    if settings.method == "pcme":
+        text += _SAMPLES.format(samples=settings.adapter.samples)
     return text

@@ -76,3 +76,8 @@ class Method(nn.Module):
     def similarity(self, images: Outputs, texts: Outputs) -> Tensor:
         """(n, m): how near each of m captions is to each of n images; larger is nearer."""
         raise NotImplementedError
+
+    @property
+    def similarity_settings(self) -> dict[str, float]:
+        """What one must know beside the vectors to compare them; see `engine.encoders.own_similarity`."""
+        return {}

@@ -76,7 +76,8 @@ def write_result(directory: Location, method: Method, settings: Finetune) -> dic
         "vectors": settings.adapter.embeddings if settings.method in ("pvse", "dive") else 1,
         "side": backbone.side,
     }
-    about["texts"] = about["vectors"] == 1
+    if method.similarity_settings:
+        about["similarity"] = method.similarity_settings
     if settings.method in ("full", "lora"):
         weights = {name: value.detach().cpu() for name, value in merged_weights(backbone.model).items()}
         if backbone.name.backend == "hf":

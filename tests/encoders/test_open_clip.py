@@ -147,6 +147,8 @@ def test_an_encoder_of_ones_own() -> None:
     name = EncoderName.parse("python:tests.encoders.own:broken")
     with pytest.raises(RecipeError, match="has no vectors, images"):
         load_encoder(name)
+    with pytest.raises(RecipeError, match="its similarity is 'smooth_chamfer'; make it one of"):
+        read_card(EncoderName.parse("python:tests.encoders.own:mistaken"))
     with pytest.raises(RecipeError, match="No module named"):
         EncoderName.parse("python:no_such_module:f").digest()
     encoder = load_encoder(EncoderName.parse("python:tests.encoders.own:colours"))

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from engine.encoders import EncoderName
+from engine.encoders.bank import EncoderBank
 from engine.errors import RecipeError
 from engine.generation.protocol import Picture
 from engine.recipe import Embed, Recipe
@@ -88,6 +89,26 @@ def test_captions_keep_their_places(encoder: str) -> None:
     assert bank.batches == [["a", "ab"], ["nan", "lengthy"]], "alike in length, and none that is empty"
     assert tally.flags == {"empty caption": 1, NO_DIRECTION: 1, TOO_LONG: 1}
     assert tally.counts == {"vectors": 3}
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_several_vectors_of_a_caption(dtype: str) -> None:
+    """What is too long for half precision is none."""
+    own, tally = "python:tests.encoders.own:twice", Tally()
+    it, bank = stage(own, "original", dtype=dtype), EncoderBank(Embed(encoders=(own,), cpus=1))
+    rows = [{"captions": ["ab", " ", "long"]}, {"captions": []}, {"captions": ["a"]}]
+    made = asyncio.run(it.run(rows, [None] * 3, bank, tally))
+    table = pa.Table.from_pylist([{"id": str(i), "key": "k", **row} for i, row in enumerate(made)], it.schema)
+    one = pa.list_(pa.type_for_alias(dtype), 4)
+    assert table.schema.field("vectors").type == pa.list_(pa.list_(one, 2))
+    long = None if dtype == "float16" else [[1e6, 0, 0, 0], [-1e6, 0, 0, 0]]
+    assert table["vectors"].to_pylist() == [
+        [[[0, 0, 2, 0], [0, 0, -2, 0]], None, long],
+        [],
+        [[[0, 2, 0, 0], [0, -2, 0, 0]]],
+    ]
+    assert tally.flags == {"empty caption": 1, **({NO_DIRECTION: 1} if long is None else {})}
+    assert tally.counts == {"vectors": 2 if long is None else 3}
 
 
 def test_mined_captions(encoder: str) -> None:

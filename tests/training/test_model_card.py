@@ -129,15 +129,18 @@ def test_settings_that_differ_and_decide() -> None:
         ("open_clip", "full", {}, 'create_model_from_pretrained("local-dir:DIR")'),
         ("hf", "lora", {}, 'CLIPModel.from_pretrained("DIR/model")'),
         ("method", "prefix", {}, "connote:DIR@metaphor"),
-        ("method", "dive", {"vectors": 5}, "An image has 5 vectors"),
+        ("method", "dive", {"vectors": 5}, "An image has 5 vectors, and so has a caption"),
         ("method", "pcme", {"vectors": 1}, 'EncoderName.parse("connote:DIR")'),
+        ("method", "pcme", {"vectors": 1}, "`connote:DIR@mean` gives the mean of each"),
     ],
 )
 def test_how_to_load_it(form: str, method: str, more: dict[str, Any], wanted: str) -> None:
     _, body = card(recipe(method=method), form=form, **more)
     assert wanted in body
     assert body.count("```") == 2
-    assert ("DIR@" in body) == (method == "prefix") and ("as a set" in body) == (more.get("vectors", 1) > 1)
+    assert ("DIR@" in body) == (method in ("prefix", "pcme")) and ("as sets" in body) == (
+        more.get("vectors", 1) > 1
+    )
 
 
 HOSTILE = 'hf:x/`<script>alert(1)</script>` | [a](http://b)\n---\n# new ``heading`` "é"'

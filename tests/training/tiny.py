@@ -13,8 +13,12 @@ from safetensors.torch import save_file
 
 from engine.encoders import EncoderName
 from engine.recipe.finetune import Finetune
+from engine.storage import Location
 from engine.training.backbone import Backbone
 from engine.training.load import load_backbone
+from engine.training.methods import build_method
+from engine.training.model_directory import ModelDirectory
+from engine.training.result import write_result
 from tests.encoders.tiny import bert_tokenizer
 
 SETTINGS: dict[str, Any] = {
@@ -79,3 +83,18 @@ def settings(name: str, method: str, **more: Any) -> Finetune:
 def pixels(count: int, seed: int = 1, side: int = 16) -> torch.Tensor:
     """Prepared images of noise."""
     return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+def write_model(directory: Path, clip: str, method: str, **adapter: Any) -> str:
+    """A model directory as training leaves it, of weights that were only moved; its name as an encoder."""
+    torch.manual_seed(3)
+    asked = settings(clip, method, adapter=adapter)
+    made = build_method(load(clip), asked)
+    with torch.no_grad():
+        for value in made.parameters():
+            if value.requires_grad:
+                value.add_(0.05 * torch.randn_like(value))
+    place = ModelDirectory(Location(str(directory)))
+    place.directory.make_directory()
+    place.finish(write_result(place.directory, made, asked))
+    return f"connote:{directory}"

@@ -43,6 +43,11 @@ class Dive(Adapted):
         crowded = uniformity(images["slots"][rows]) + uniformity(texts["slots"][rows])
         return share + UNIFORMITY * weighted_mean(crowded, targets, rows)
 
+    @property
+    def similarity_settings(self) -> dict[str, float]:
+        """See `Method.similarity_settings`."""
+        return {"sharpness": SHARPNESS}
+
     def _similarity(self, images: Outputs, texts: Outputs) -> Tensor:
         """Smooth-Chamfer similarity."""
         return all_pairs(_similarity, images["set"], texts["set"])

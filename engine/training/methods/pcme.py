@@ -50,15 +50,31 @@ class Pcme(Adapted):
         return share + DIVERGENCE * weighted_mean(far, targets, rows)
 
     def _similarity(self, images: Outputs, texts: Outputs) -> Tensor:
-        """The log-odds of the mean probability to match, over J x J samples.
+        """The log-odds of the mean probability to match, over J x J samples."""
+        x, y = self.image_samples(images), self.text_samples(texts)
+        return all_pairs(partial(log_odds, scale=self.scale, shift=self.shift), x, y)
+
+    def image_samples(self, images: Outputs) -> Tensor:
+        """(n, J, d), outside of training.
 
         All images share their J draws, and so do all captions: then a similarity depends on what
         is compared alone, and not on what lies beside it.
         """
-        random = torch.Generator().manual_seed(_SEED)
-        shape = (self.samples, images["mean"].shape[1])
-        x, y = (_sampled(side, torch.randn(shape, generator=random)) for side in (images, texts))
-        return all_pairs(partial(log_odds, scale=self.scale, shift=self.shift), x, y)
+        return _sampled(images, self._noise(images)[0])
+
+    def text_samples(self, texts: Outputs) -> Tensor:
+        """See `image_samples`; captions have draws of their own."""
+        return _sampled(texts, self._noise(texts)[1])
+
+    @property
+    def similarity_settings(self) -> dict[str, float]:
+        """See `Method.similarity_settings`."""
+        return {"scale": self.scale.item(), "shift": self.shift.item()}
+
+    def _noise(self, side: Outputs) -> tuple[Tensor, Tensor]:
+        """(J, d) of images and of captions."""
+        random, shape = torch.Generator().manual_seed(_SEED), (self.samples, side["mean"].shape[1])
+        return torch.randn(shape, generator=random), torch.randn(shape, generator=random)
 
 
 def divergence(samples: Tensor, log_sigma: Tensor) -> Tensor:

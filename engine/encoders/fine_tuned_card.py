@@ -1,0 +1,74 @@
+"""What is known of a model that was fine-tuned here without loading it: vectors and similarity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from engine.encoders.card import Card
+from engine.encoders.names import VIEWS, EncoderName
+from engine.encoders.own_similarity import (
+    Cosine,
+    DotProduct,
+    MatchingProbability,
+    OwnSimilarity,
+    SmoothChamfer,
+)
+from engine.errors import RecipeError
+from engine.schema import LEVELS
+from engine.storage import Location, locate
+from engine.training.model_directory import read_about
+
+#: a of the `dive` models that were finished before `connote.json` told it.
+_SHARPNESS = 16.0
+
+
+def fine_tuned_card(name: EncoderName) -> Card:
+    """See `engine.encoders.card.read_card`.
+
+    Raises:
+        RecipeError: there is no finished model, or it has no such level or view.
+    """
+    place = locate(name.model)
+    about = read_about(place)
+    _check(name, about["method"])
+    vectors, similarity = _compared(name, place, about)
+    # A backbone reads pictures and texts, and so does all that is trained on it, alike.
+    return Card(about["width"], vectors, True, True, about["side"], vectors, similarity)
+
+
+def _check(name: EncoderName, method: str) -> None:
+    if name.revision in LEVELS and method != "prefix":
+        raise RecipeError(
+            f"encoder '{name.text}': a model of method {method} has no levels; leave out @{name.revision}"
+        )
+    if name.revision in VIEWS and method != "pcme":
+        raise RecipeError(
+            f"encoder '{name.text}': a model of method {method} draws no samples; leave out @{name.revision}"
+        )
+
+
+def _compared(name: EncoderName, place: Location, about: Mapping[str, Any]) -> tuple[int, OwnSimilarity]:
+    """Vectors of an image and of a text, and their similarity."""
+    vectors = int(about["vectors"])
+    match about["method"], name.revision:
+        case "pcme", "mean":
+            return 1, Cosine()
+        case "pcme", "dot_product":
+            return 1, DotProduct()
+        case "pcme", _:
+            told = about.get("similarity") or _learned(place, about)
+            return about["settings"]["adapter"]["samples"], MatchingProbability(told["scale"], told["shift"])
+        case "dive", _ if vectors > 1:
+            told = about.get("similarity") or {"sharpness": _SHARPNESS}
+            return vectors, SmoothChamfer(told["sharpness"])
+    # Smooth-Chamfer of single vectors is their cosine.
+    return vectors, Cosine()
+
+
+def _learned(place: Location, about: Mapping[str, Any]) -> dict[str, float]:
+    """Scale and shift of a `pcme` model that was finished before `connote.json` told them."""
+    from safetensors.numpy import load
+
+    weights = load((place / about["files"]).read_bytes())
+    return {name: float(weights[name]) for name in ("scale", "shift")}
