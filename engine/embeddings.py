@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from engine.encoders.card import read_card
-from engine.encoders.own_similarity import COSINE, OwnSimilarity
+from engine.encoders.own_similarity import COSINE, MatchingProbability, OwnSimilarity
 from engine.errors import RecipeError, StorageError
 from engine.recipe import Recipe
 from engine.rundir import RunDirectory
@@ -158,7 +158,7 @@ def vector_tables(
         if pa.types.is_fixed_size_list(kind.value_type):
             kind, vectors = kind.value_type, kind.list_size
         similarity = read_card(stage.encoder).similarity
-        if refusal := _why_not(vectors, similarity, of, takes):
+        if refusal := _why_not(encoder, vectors, similarity, of, takes):
             raise RecipeError(f"{section}: encoder '{encoder}' {refusal}")
         made = run.tables(stage), stage.fingerprint
         return VectorTables(encoder, of, kind.list_size, stage.schema, *made, vectors, similarity)
@@ -172,7 +172,11 @@ def vector_tables(
     )
 
 
-def _why_not(vectors: int, similarity: OwnSimilarity, of: Of, takes: Takes) -> str | None:
+def _why_not(encoder: str, vectors: int, similarity: OwnSimilarity, of: Of, takes: Takes) -> str | None:
+    # Of the distributions that pcme has learned there are means, too.
+    sampled = encoder.startswith("connote:") and isinstance(similarity, MatchingProbability)
+    if sampled and takes != "any":
+        return f"gives samples, and compares by {similarity.kind}; name '{encoder}@mean' instead"
     if takes == "one" and vectors > 1:
         what = "an image" if of == "images" else "a caption"
         return f"gives {what} {vectors} vectors; name one that gives one"

@@ -152,7 +152,7 @@ def test_any_slices_give_the_same_figures(
             {"voters": ["{dive}"]},
             "voters: encoder '{dive}' compares by smooth_chamfer; name one",
         ),
-        ("polysemy", {"text_encoder": "{pcme}", "image_encoder": "{pcme}"}, "gives an image 7 vectors; name"),
+        ("polysemy", {"text_encoder": "{pcme}", "image_encoder": "{pcme}"}, "name '{pcme}@mean' instead"),
         ("cluster", {"encoder": "{pcme@dot_product}"}, "compares by dot_product; name one that compares by"),
     ],
 )
