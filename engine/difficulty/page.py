@@ -14,7 +14,7 @@ _READING: Final = (
     "Each voter accepts a caption for its image where their cosine reaches its threshold, which was chosen "
     "on calibration pairs: in each batch an image and its own caption match, and all others do not. "
     "Precision and recall are of these pairs, at the threshold; but for Youden's J a threshold depends on "
-    "the batch size."
+    "the batch size. None of these: captions of another level, that failed a check, or without a vector."
 )
 
 

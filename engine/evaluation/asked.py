@@ -189,7 +189,7 @@ def _of_preference(
     assert settings is not None
     for model in settings.models:
         section = f"evaluate.models, preference {chosen.name}"
-        pairs = pair_tables(own, source, model, chosen, section, together=True)
+        pairs = pair_tables(own, source, model, chosen, section, together=True, own=True)
         plan = check_complete([pairs.images, pairs.captions], plan)
         answer = Evaluation.of(run).preference(pairs, chosen, settings, recipe.run.seed, plan)
         found.append(Asked(model, chosen, source, pairs, None, None, plan, answer))

@@ -20,8 +20,9 @@ _READING: Final = (
     "`R-Precision` are those of ECCV Caption; `mAP` is the full average precision, which IMP printed as "
     "mAP@R. Of equal similarities the matches stand last. CLIPScore is the mean similarity of the pairs: "
     "their cosine, or what else a model compares by. AUPRC tells them from pairs that do not match, each "
-    "image with a caption of another one where a set names no refused captions, and guessing reaches the base rate. VQAScore is the mean probability that a "
-    "vision-language model says that the image shows the caption."
+    "image with a caption of another one where a set names no refused captions, and guessing reaches the "
+    "base rate. VQAScore is the mean probability that a vision-language model says that the image shows the "
+    "caption."
 )
 
 _PREFERENCES: Final = (

@@ -13,7 +13,7 @@ from engine.errors import RecipeError
 from engine.evaluation.negatives import Others
 from engine.evaluation.pairs import PairTables
 from engine.flow.spread import call, each, slices, start
-from engine.retrieval.cosines import paired
+from engine.retrieval.sets import paired
 
 
 def compare_refused(plan: pa.Table, refused: PairTables, place: str) -> Any:
@@ -43,7 +43,7 @@ def _compare(parts: Sequence[str], refused: PairTables) -> tuple[int, Others]:
     images, found = 0, list[Others]()
     for part in parts:
         some = refused.read(part)
-        scores = paired(some.images[some.owners], some.texts).numpy()
+        scores = paired(refused.similarity, some.images[some.owners], some.texts).numpy()
         found.append(Others(scores, some.owners + images))
         images += len(some.images)
     return images, _one_after_the_other(found)
