@@ -14,10 +14,8 @@ from engine.difficulty.tables import Division, voter_tables
 from engine.difficulty.voters import voters_of
 from engine.embeddings import VectorTables, vector_tables
 from engine.errors import ConnoteError
-from engine.evaluation.asked import Answered, asked, told_of
-from engine.evaluation.co_asked import co_asked
 from engine.evaluation.tables import Evaluation
-from engine.evaluation.vqascore import scores_asked
+from engine.evaluation.work import Work
 from engine.export.mined import open_run
 from engine.polysemy.tables import Measurement
 from engine.recipe import Recipe
@@ -177,14 +175,9 @@ def _evaluate(run: RunDirectory, recipe: Recipe, plan: pa.Table, unread: int) ->
     # Where vectors are not there yet, here or in another run, nobody knows what will be asked.
     with suppress(ConnoteError):
         if known:
-            of_pairs = asked(recipe, run)
-            answers: list[Answered] = [
-                *of_pairs,
-                *scores_asked(recipe, run, of_pairs),
-                *co_asked(recipe, run),
-            ]
-            total, left = len(answers), sum(not each.answer.exists() for each in answers)
-            work = "" if is_made(place.page, told_of(answers)) else work
+            asked = Work.of(recipe, run)
+            total, left = len(asked.answers), sum(not each.answer.exists() for each in asked.answers)
+            work = "" if is_made(place.page, asked.told) else work
     if left:
         work = f"measure {left} of {total} pairs of a model and a set"
     return JobStatus("evaluate", _name(place.directory, run), place.page.exists(), work)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
@@ -11,14 +11,14 @@ import pyarrow.csv
 
 from engine.analyses import note_made
 from engine.errors import RecipeError
-from engine.evaluation.asked import Asked, asked, told_of
-from engine.evaluation.co_asked import CoAsked, co_asked
+from engine.evaluation.asked import Asked
 from engine.evaluation.negatives import Others, pair_figures
 from engine.evaluation.page import page
 from engine.evaluation.pictures import auprc_picture, similarities_picture
 from engine.evaluation.similarities import similarity_rows
 from engine.evaluation.tables import FIGURES, Evaluation, figure_rows, renamed
-from engine.evaluation.vqascore import ScoresAsked, scores_asked
+from engine.evaluation.vqascore import ScoresAsked
+from engine.evaluation.work import Work
 from engine.flow.co_captions import measure_co_captions, tell_co_captions
 from engine.flow.preference import measure_preference
 from engine.flow.ranks import Ranked, rank_pairs
@@ -42,64 +42,50 @@ def evaluate(
     """
     settings = recipe.evaluate
     assert settings is not None
-    place, tables = Evaluation.of(run), list[pa.Table]()
-    # All are looked at before the first is measured: a mistake in the last one costs no hours.
-    work = asked(recipe, run)
-    scores, of_captions = scores_asked(recipe, run, work), co_asked(recipe, run)
-    for each in work:
-        each.check_divided()
-    for one in of_captions:
-        one.check()
-    for each in work:
-        if not each.answer.exists():
-            start_ray()
-            say(f"evaluating {each.model} on {each.chosen.name}")
-            _measure(each, settings, recipe.run.seed)
-        tables.append(renamed(each.answer.read_table(), each.model, each.chosen))
-    for score in scores:
-        if not score.answer.exists():
-            start_ray()
-            say(f"evaluating {score.model} on {score.chosen.name}")
-            measure_scores(score, settings.draws, recipe.run.seed)
-        tables.append(renamed(score.answer.read_table(), score.model, score.chosen))
-    measure_co_captions(of_captions, settings, recipe.run.seed, start_ray, say)
-    _tell(place, pa.concat_tables(tables).cast(FIGURES), work, scores, of_captions)
+    place, work, seed = Evaluation.of(run), Work.of(recipe, run), recipe.run.seed
+    work.check()
+    for one in work.figures:
+        if one.answer.exists():
+            continue
+        start_ray()
+        say(f"evaluating {one.model} on {one.chosen.name}")
+        if isinstance(one, ScoresAsked):
+            measure_scores(one, settings.draws, seed)
+        elif isinstance(one.chosen, Preference):
+            made = measure_preference(one.plan, one.pairs, one.model, one.chosen, settings, seed)
+            one.answer.write_table(made)
+        else:
+            _measure(one, one.chosen, settings, seed)
+    measure_co_captions(work.co_captions, settings, seed, start_ray, say)
+    _tell(place, work)
     return place
 
 
-def _tell(
-    place: Evaluation,
-    whole: pa.Table,
-    work: Sequence[Asked],
-    scores: Sequence[ScoresAsked],
-    of_captions: Sequence[CoAsked],
-) -> None:
+def _tell(place: Evaluation, work: Work) -> None:
     """Write the tables of all models and sets, the page and its pictures."""
+    tables = [renamed(one.answer.read_table(), one.model, one.chosen) for one in work.figures]
+    whole = pa.concat_tables(tables).cast(FIGURES)
     place.figures.write_table(whole)
     text = io.BytesIO()
     pyarrow.csv.write_csv(whole, text)
     place.csv.write_bytes(text.getvalue())
-    rows, sets = whole.to_pylist(), {each.chosen.name: each.chosen for each in work}
+    rows, sets = whole.to_pylist(), {each.chosen.name: each.chosen for each in work.pairs}
     for name in [name for name, chosen in sets.items() if isinstance(chosen, TestSet)]:
-        some = {each.model: each.similarities.read_table() for each in work if each.chosen.name == name}
+        some = {each.model: each.similarities.read_table() for each in work.pairs if each.chosen.name == name}
         place.picture("similarities", name).write_bytes(similarities_picture(name, some))
         if drawn := auprc_picture(name, [row for row in rows if row["set"] == name]):
             place.picture("auprc", name).write_bytes(drawn)
     told = page(whole, list(sets.values()))
-    if of_captions:
-        told += f"\n{tell_co_captions(place, of_captions)}"
+    if work.co_captions:
+        told += f"\n{tell_co_captions(place, work.co_captions)}"
     place.page.write_bytes(told.encode())
-    note_made(place.page, told_of([*work, *scores, *of_captions]))
+    note_made(place.page, work.told)
 
 
-def _measure(one: Asked, settings: Evaluate, seed: int) -> None:
-    if isinstance(one.chosen, Preference):
-        made = measure_preference(one.plan, one.pairs, one.model, one.chosen, settings, seed)
-        one.answer.write_table(made)
-        return
-    refused = compare_refused(one.plan, one.negatives, one.chosen.place) if one.negatives else None
+def _measure(one: Asked, chosen: TestSet, settings: Evaluate, seed: int) -> None:
+    refused = compare_refused(one.plan, one.negatives, chosen.place) if one.negatives else None
     ranked = rank_pairs(one.plan, one.pairs, one.categories, seed, settings.cpus, settings.gpus)
-    found, similarities = call(_figures, ranked, refused, one.model, one.chosen, settings, seed)
+    found, similarities = call(_figures, ranked, refused, one.model, chosen, settings, seed)
     one.similarities.write_table(similarities)
     one.answer.write_table(found)  # the last: it says that both are there
 
