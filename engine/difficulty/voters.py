@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # which imports torch, and status does not compute
     from engine.difficulty.threshold import Threshold
 
 #: Raised when the code chooses another threshold for the same settings.
-CODE_VERSION = 1
+CODE_VERSION = 2
 
 
 @dataclass(frozen=True)
