@@ -94,10 +94,23 @@ def _panel(axes: Axes, panel: Densities, colours: Mapping[str, str]) -> None:
     axes.set_yticks([])
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
-    widths = np.diff(panel.edges)
     for kind, count in panel.counts.items():
         if count.sum():
             style = "--" if kind == "others" else "-"
-            density = count / (count.sum() * widths)
-            axes.stairs(density, panel.edges, color=colours[kind], linestyle=style, linewidth=1.5)
+            density, edges = _density(count, panel.edges)
+            axes.stairs(density, edges, color=colours[kind], linestyle=style, linewidth=1.5)
     axes.set_ylim(bottom=0)
+
+
+def _density(
+    count: NDArray[np.int64], edges: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The density and the edges of its bins: few pairs fill few bins.
+
+    They are joined until about 2 n^(1/3) of them span the n pairs (Rice's rule).
+    """
+    there, total = np.flatnonzero(count), int(count.sum())
+    joined = max(1, round((there[-1] - there[0] + 1) / (2 * total ** (1 / 3))))
+    starts = np.arange(0, len(count), joined)
+    edges = np.append(edges[starts], edges[-1])
+    return np.add.reduceat(count, starts) / (total * np.diff(edges)), edges
