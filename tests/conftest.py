@@ -13,6 +13,7 @@ from tests import process
 RIGHTS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
 
+@pytest.hookimpl(tryfirst=True)  # before the group becomes part of a test's name
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Under `-n 2` what starts Ray or vLLM goes first, one after another, and all else beside it."""
     heavy = [item for item in items if any(map(item.get_closest_marker, ("ray", "vllm", "slow")))]
