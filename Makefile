@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 REQUIREMENTS ?= requirements/cpu.txt
 DEMO ?= runs/demo
+HEAVY := ray or vllm or slow
 
 # Where it is set, every process compiles its imports anew: vLLM's take 12 s instead of 5.
 unexport PYTHONDONTWRITEBYTECODE
@@ -27,8 +28,11 @@ demo: $(READY)
 	@$(BIN)/connote run jobs/recipes/terrarium.yaml --out $(DEMO)/run --set images.uri=$(DEMO)/images
 	@$(BIN)/connote show $(DEMO)/run --images 3
 
+# What starts Ray or vLLM wants the machine for itself; beside it everything else takes what is left.
 test: $(READY) lint
-	$(BIN)/python -m pytest -n 2 --dist loadgroup tests
+	@$(BIN)/python -m pytest tests -m "not ($(HEAVY))" > $(VENV)/light.txt 2>&1 & light=$$!; \
+	$(BIN)/python -m pytest tests -m "$(HEAVY)"; heavy=$$?; \
+	wait $$light; others=$$?; cat $(VENV)/light.txt; exit $$((heavy || others))
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -13,15 +13,6 @@ from tests import process
 RIGHTS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
 
-@pytest.hookimpl(tryfirst=True)  # before the group becomes part of a test's name
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Under `-n 2` what starts Ray or vLLM goes first, one after another, and all else beside it."""
-    heavy = [item for item in items if any(map(item.get_closest_marker, ("ray", "vllm", "slow")))]
-    for item in heavy:
-        item.add_marker(pytest.mark.xdist_group("machine"))
-    items[:] = heavy + [item for item in items if item not in set(heavy)]
-
-
 @pytest.fixture(autouse=True)
 def _nothing_runs_on() -> Iterator[None]:
     """What a failed test leaves running would take its share from all behind it."""
