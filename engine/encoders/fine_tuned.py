@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from engine.encoders.fine_tuned_card import fine_tuned_card
-from engine.encoders.lengths import longer
+from engine.encoders.lengths import by_the_end, longer
 from engine.encoders.names import EncoderName
 from engine.encoders.own_similarity import DotProduct
 from engine.encoders.protocol import Encoder
@@ -100,7 +100,7 @@ class FineTunedEncoder:
     def longer(self, texts: Sequence[str]) -> int:
         """See `Encoder`."""
         tokenize = self._method.backbone.tokenize
-        return longer(texts, tokenize([""]).shape[1], tokenize)
+        return longer(texts, tokenize([""]).shape[1], by_the_end(tokenize))
 
 
 def _vectors(outputs: dict[str, torch.Tensor]) -> NDArray[np.float32]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,18 @@ _ON_HUB = ("hf", "sentence")
 VIEWS = ("mean", "dot_product")
 #: The embedded CLIPs (docs/terrarium.md) are named without a tag: this, and more behind a dash.
 TERRARIUM = "terrarium"
+#: In which a tokenizer of transformers keeps what decides its tokens, by its kind.
+_TOKENIZER = (
+    "merges.txt",
+    "sentencepiece.bpe.model",
+    "special_tokens_map.json",
+    "spiece.model",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "vocab.json",
+    "vocab.txt",
+)
 _FILES = re.compile(r"(?P<config>.+\.json)/(?P<weights>.+)")
 
 
@@ -102,7 +115,7 @@ class EncoderName:
             RecipeError: there is no such file, model or function.
         """
         if files := self.files():
-            return digest_of(self.backend, *(digest_once(file) for file in files))
+            return digest_of(self.backend, *(digest_once(file) for file in (*files, *_tokenizer(files[0]))))
         match self.backend:
             case "hf" | "sentence":
                 return digest_of(self.backend, model_digest(self.model, self.revision))
@@ -122,6 +135,17 @@ class EncoderName:
                 return digest_of(self.backend, about["digest"], seen)
             case "open_clip":
                 return digest_of(self.backend, self.model)
+
+
+def _tokenizer(config: Path) -> list[Path]:
+    """The files of transformers' tokenizer, where the config of an open_clip model says that it has one."""
+    try:
+        settings = json.loads(config.read_text())
+        text = settings.get("model_cfg", settings).get("text_cfg", {})
+        own = bool(text.get("hf_tokenizer_name"))
+    except (ValueError, AttributeError):
+        own = False  # whoever loads the model says what is wrong with the file
+    return [file for name in _TOKENIZER if own and (file := config.parent / name).is_file()]
 
 
 def _embedded(name: EncoderName) -> tuple[Path, Path]:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from engine.encoders.lengths import longer
+from engine.encoders.lengths import by_the_end, longer
 from engine.encoders.names import EncoderName
 from engine.encoders.own_similarity import COSINE, OwnSimilarity
 from engine.encoders.refusal import refused
@@ -61,7 +61,7 @@ class OpenClipEncoder:
 
     def longer(self, texts: Sequence[str]) -> int:
         """See `Encoder`."""
-        return longer(texts, self._tokenize.context_length, self._tokenize)
+        return longer(texts, self._tokenize.context_length, by_the_end(self._tokenize))
 
 
 def load_open_clip(name: EncoderName, device: str) -> tuple[Any, Any, Any]:

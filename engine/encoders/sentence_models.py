@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from sentence_transformers import SentenceTransformer
 
-from engine.encoders.lengths import longer
+from engine.encoders.lengths import by_the_mask, longer
 from engine.encoders.names import EncoderName
 from engine.encoders.own_similarity import COSINE, OwnSimilarity
 from engine.encoders.quiet import no_progress_bars
@@ -75,14 +75,9 @@ class SentenceEncoder:
 
     def longer(self, texts: Sequence[str]) -> int:
         """See `Encoder`; the prompt that goes before each text counts."""
+        is_longer = by_the_mask(self._model.tokenizer)
         prompt = self._model.prompts.get(self._model.default_prompt_name or "", "")
-        return longer([prompt + text for text in texts], self._model.max_seq_length, self._tokens)
-
-    def _tokens(self, texts: list[str], length: int) -> torch.Tensor:
-        made = self._model.tokenizer(
-            texts, padding="max_length", truncation=True, max_length=length, return_tensors="pt"
-        )
-        return made["input_ids"]  # type: ignore[no-any-return]
+        return longer([prompt + text for text in texts], self._model.max_seq_length, is_longer)
 
     def _encode(self, texts: Sequence[str]) -> torch.Tensor:
         # One batch: how many go at once is decided by who asks.

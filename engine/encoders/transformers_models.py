@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from engine.encoders.card import Card
-from engine.encoders.lengths import longer
+from engine.encoders.lengths import by_the_mask, longer
 from engine.encoders.names import EncoderName
 from engine.encoders.own_similarity import COSINE, OwnSimilarity
 from engine.encoders.quiet import no_progress_bars
@@ -73,21 +73,20 @@ class TransformersEncoder:
         """(n, width); see `Encoder`."""
         if self._family.text is None:
             raise RecipeError(f"encoder '{self._name}' reads images only; name another one for texts")
-        tokens = self._tokens(texts, "max_length" if self._family.padded else "longest", self._length)
+        tokens = self._tokenize(
+            list(texts),
+            padding="max_length" if self._family.padded else "longest",
+            truncation=True,
+            max_length=self._length,
+            return_tensors="pt",
+        )
         return unit_rows(
             self._family.text(self._model, {key: self._put(each) for key, each in tokens.items()})
         )
 
     def longer(self, texts: Sequence[str]) -> int:
         """See `Encoder`."""
-        return longer(
-            texts, self._length, lambda some, most: self._tokens(some, "max_length", most).input_ids
-        )
-
-    def _tokens(self, texts: Sequence[str], padding: str, length: int) -> Any:
-        return self._tokenize(
-            list(texts), padding=padding, truncation=True, max_length=length, return_tensors="pt"
-        )
+        return longer(texts, self._length, by_the_mask(self._tokenize))
 
     def _put(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.to(self._device, self._dtype) if tensor.is_floating_point() else tensor.to(self._device)

@@ -27,23 +27,18 @@ class Labels:
         run: whose catalog has them.
         of: which captions they belong to: `original`, `mined`, field:NAME.
         field: `NAME` of the recipe's field:NAME.
-        most: of each image the labels of its first so many captions count, as the catalog has no more;
-            None for all.
     """
 
     run: MinedRun
     of: str
     field: str
-    most: int | None = None
 
     @classmethod
     def of_pairs(cls, run: MinedRun, pairs: PairTables, field: str) -> Labels:
         """Those of the pairs of a run."""
         # Only mined captions lie in tables of stages; without these just the catalog is read.
         fingerprints = run.fingerprints if pairs.captions.of == "mined" else {}
-        of = pairs.captions.of
-        most = run.recipe.images.captions_each if of == "original" else None
-        return cls(replace(run.bare(), fingerprints=fingerprints), of, field, most)
+        return cls(replace(run.bare(), fingerprints=fingerprints), pairs.captions.of, field)
 
     def read(
         self,
@@ -74,15 +69,16 @@ class Labels:
     def _labels(self, sample: MinedSample) -> list[str | None]:
         """Of each caption of a sample; None where it has none."""
         count, value = len(texts_of(vars(sample), self.of)), field_value(sample.extra, self.field)
-        labels = value[: self.most] if isinstance(value, list) else [value] * count
+        labels = value if isinstance(value, list) else [value] * count
         wrong = [label for label in labels if not isinstance(label, str | None)]
         if wrong:
             raise self._refused(sample, f"holds {wrong[0]!r}, which is no text")
         if len(labels) != count:
             raise self._refused(
                 sample,
-                f"holds {len(labels)} labels for {count} captions ({self.of}); give a label for each, null "
-                "for none, or one text for all",
+                f"holds {len(labels)} labels for {count} captions ({self.of}); give one for each caption "
+                "that is kept (empty ones are not, nor are more than images.captions_each), null for none, "
+                "or one text for all",
             )
         return [label.strip() or None if label else None for label in labels]
 

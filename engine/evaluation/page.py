@@ -103,7 +103,9 @@ def _told(chosen: TestSet, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         many = " or ".join(f"{count:,}" for count in sorted(others))
         yield f"Pairs that do not match: {many} captions refused for their very image ({chosen.negatives})."
     if chosen.categories:
-        yield f"Categories: labels of the source ({chosen.categories})."
+        there = any(row["category"] != ALL for row in rows)
+        said = "labels of the source" if there else "none, since no caption of a pair has a label there"
+        yield f"Categories: {said} ({chosen.categories})."
 
 
 def _overall(found: _Rows, name: str, way: str, models: Sequence[str], rows: Sequence[Any]) -> str:

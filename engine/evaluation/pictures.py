@@ -27,7 +27,7 @@ def similarities_picture(name: str, tables: Mapping[str, pa.Table]) -> bytes:
         bins = [row for row in rows if row["pairs"] == kinds[0]]
         edges = np.array([bins[0]["low"], *(row["high"] for row in bins)])
         counts = {kind: np.array([row["count"] for row in rows if row["pairs"] == kind]) for kind in kinds}
-        panels.append(Densities(model, edges, counts))
+        panels.append(Densities(model, edges, counts, "similarity"))
     return draw_densities(panels, f"Similarity of matching and other pairs: {name}")
 
 
@@ -38,7 +38,7 @@ def auprc_picture(name: str, rows: Sequence[Mapping[str, Any]]) -> bytes | None:
         name: of the set.
         rows: of schema FIGURES, of this set.
     """
-    some = [row for row in rows if row["way"] == PAIRS and row["figure"] != "CLIPScore"]
+    some = [row for row in rows if row["way"] == PAIRS and row["figure"] in ("AUPRC", "base rate")]
     categories = list(dict.fromkeys(row["category"] for row in some))
     if not categories:
         return None

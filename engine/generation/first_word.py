@@ -55,7 +55,7 @@ def from_list(word: str, tokens: Sequence[tuple[str, float]]) -> tuple[float | N
     Where it has none, the word is not impossible but rare: each of its tokens is at most as probable as
     the rarest one in the list, and together they are at most what the list leaves. The probability is then
     half of that bound, and so off by no more than itself; a list by which that may be more than 0.01
-    tells nothing.
+    tells nothing. Nor does one of a model that begins with a mark, as those do that think aloud first.
 
     Args:
         word: one word.
@@ -66,6 +66,10 @@ def from_list(word: str, tokens: Sequence[tuple[str, float]]) -> tuple[float | N
         return None, NOT_TOLD
     if found := [share for token, share in known if reads_as(token, word)]:
         return min(sum(found), 1.0), None
+    first = max(known, key=lambda pair: pair[1])[0]
+    if first.lstrip().startswith("<"):
+        # The answer comes behind what the model thinks, and nothing is known of it.
+        return None, f"the model begins with '{first.strip()}' and not with an answer; turn its thinking off"
     rest = max(1 - sum(share for _, share in known), 0.0)
     half = min(rest, _SPELLINGS * min(share for _, share in known)) / 2
     if half > _DOUBT:

@@ -142,7 +142,7 @@ def _compared(own: OwnSimilarity, pairs: Pairs, by: _Functions) -> Tensor:
         case DotProduct():
             one, other = _counts(pairs)
             products = (pairs.product(k, j) for k in range(one) for j in range(other))
-            return reduce(torch.add, products) / (one * other)
+            return _divided(reduce(torch.add, products), one * other)
 
 
 def _smooth_chamfer(own: SmoothChamfer, pairs: Pairs, by: _Functions) -> Tensor:
@@ -155,7 +155,13 @@ def _smooth_chamfer(own: SmoothChamfer, pairs: Pairs, by: _Functions) -> Tensor:
         of_rows.append(by.log(reduce(torch.add, row)))
         columns = [column + near for column, near in zip(columns, row, strict=True)] if columns else row
     of_columns = [by.log(column) for column in columns]
-    return (reduce(torch.add, of_rows) / one + reduce(torch.add, of_columns) / other) / (2 * a) + 1
+    means = _divided(reduce(torch.add, of_rows), one) + _divided(reduce(torch.add, of_columns), other)
+    return _divided(means, 2 * a) + 1
+
+
+def _divided(x: Tensor, number: float) -> Tensor:
+    """The quotient as IEEE 754 rounds it: by a plain number torch multiplies with its reciprocal on GPUs."""
+    return x / x.new_tensor(number)
 
 
 def _log_odds(own: MatchingProbability, pairs: Pairs, by: _Functions) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,13 @@ def test_the_embedded_worlds_words() -> None:
 def test_tokens_of_transformers(family: str, words: int, tmp_path: Path) -> None:
     build(family, tmp_path)
     fits(f"hf:{tmp_path}", "extraordinary", words)
+
+
+def test_tokens_of_transformers_padded_in_front(tmp_path: Path) -> None:
+    build("siglip", tmp_path)
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**settings, "padding_side": "left"}))
+    fits(f"hf:{tmp_path}", "extraordinary", 63)
 
 
 def test_sentences() -> None:

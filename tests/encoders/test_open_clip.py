@@ -16,6 +16,7 @@ from engine.encoders import EncoderName, load_encoder
 from engine.encoders.card import Card, abilities, read_card
 from engine.encoders.open_clip_models import check_activation
 from engine.errors import RecipeError
+from tests.training.tiny import write_bert_clip, write_clip
 
 CONFIG = {
     "embed_dim": 24,
@@ -135,6 +136,19 @@ def test_the_digest_follows_the_contents(files: Path) -> None:
     assert before == name.digest()
     (files / "tiny.json").write_text(json.dumps({**CONFIG, "quick_gelu": False}))
     assert before != name.digest()
+
+
+def test_the_digest_follows_a_tokenizer_of_the_models_own(tmp_path: Path) -> None:
+    """It decides the vectors of texts; of a model that reads open_clip's own tokens no other file does."""
+    name, _ = write_bert_clip(tmp_path)
+    one, (beside,) = EncoderName.parse(name), tmp_path.glob("clip/tokenizer.json")
+    before = one.digest()
+    beside.write_text(beside.read_text().replace('"cat"', '"cats"'))
+    assert one.digest() != before
+    plain = write_clip(tmp_path / "plain")
+    before = EncoderName.parse(plain).digest()
+    (tmp_path / "plain/tokenizer.json").write_text("{}")
+    assert EncoderName.parse(plain).digest() == before
 
 
 def test_revisions_are_read_and_count() -> None:

@@ -86,6 +86,8 @@ def test_a_set_tells_of_its_own_negatives_and_categories() -> None:
     assert "Pairs that do not match: 5,000 captions refused for their very image (field:failed)." in told
     assert "Categories: labels of the source (field:level)." in told
     assert "refused for their very" not in page(table(*counted), [TestSet(name="a")])
+    none = page(table(*(row for row in counted if row["category"] == "all")), [chosen])
+    assert "Categories: none, since no caption of a pair has a label there (field:level)." in none
 
 
 def test_preferences_have_a_table() -> None:

@@ -62,3 +62,10 @@ def test_lists_that_tell_nothing() -> None:
     assert from_list("Yes", []) == (None, NOT_TOLD)
     assert from_list("Yes", [("Yes", math.nan)]) == (None, NOT_TOLD)
     assert from_list("Yes", [("No", 0.1), ("Yes", -math.inf)]) == (0, None)
+
+
+def test_a_model_that_thinks_first_has_not_answered() -> None:
+    value, reason = from_list("Yes", [("<think>", 0.0), ("Hmm", -20.0)])
+    assert value is None and reason is not None and "'<think>'" in reason
+    # A model that merely could begin so has.
+    assert from_list("Yes", [("No", math.log(0.9)), ("<think>", math.log(0.1)), ("x", -30.0)])[1] is None
