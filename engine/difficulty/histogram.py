@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -79,21 +80,36 @@ class Histogram:
 
 
 def _counts(similarities: Tensor, bins: int, low: float, high: float) -> NDArray[np.int64]:
-    values = similarities.reshape(-1).float()
-    if not len(values):
-        return np.zeros(bins, np.int64)
-    # The least and the most are no numbers where one of them is none.
-    least, most = torch.aminmax(values)
-    if torch.isnan(least):
+    values, scale = similarities.reshape(-1).float(), bins / (high - low)
+    counts = np.zeros(bins, np.int64)
+    if values.is_cuda:
+        whole = not bool(torch.isnan(values).any())
+        place = values.clamp(low, high).nan_to_num_().sub_(low).mul_(scale).to(torch.int64)
+        counts += torch.bincount(place.clamp_(max=bins - 1), minlength=bins).cpu().numpy()
+    else:
+        whole = _count(values.numpy(), np.float32(low), np.float32(scale), counts)
+    if not whole:
         raise ValueError("a similarity is no number: look for vectors that hold nan")
-    scale = bins / (high - low)
-    # Similarities rarely reach the last bin, and what does not needs no passes that keep it inside.
-    rare = bool(least < low) or bool(most > high - 1 / scale)
-    inside = values.clamp(low, high) if rare else values
-    place = torch.add(values.new_tensor(-low * scale), inside, alpha=scale).to(torch.int64)
-    if rare:
-        place.clamp_(max=bins - 1)
-    if place.is_cuda:
-        return torch.bincount(place, minlength=bins).cpu().numpy()
-    # Twice as fast as torch's, and as its histc.
-    return np.bincount(place.numpy(), minlength=bins)
+    return counts
+
+
+@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+def _count(
+    values: NDArray[np.float32], low: np.float32, scale: np.float32, counts: NDArray[np.int64]
+) -> bool:
+    """Count each value in its bin; returns whether all are numbers, and stops at one that is none.
+
+    One pass where array operations take five, which together last longer than the products.
+    """
+    last = len(counts) - 1
+    for value in values:
+        place = (value - low) * scale
+        if place >= last:
+            counts[last] += 1
+        elif place >= 0:
+            counts[int(place)] += 1
+        elif place < 0:
+            counts[0] += 1
+        else:
+            return False
+    return True
