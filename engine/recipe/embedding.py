@@ -57,7 +57,9 @@ class Embed(Pool):
         from engine.encoders.names import EncoderName
 
         if not encoders or len(set(encoders)) < len(encoders):
-            raise ValueError("name at least one encoder, and each once")
+            twice = ", ".join(sorted({name for name in encoders if encoders.count(name) > 1}))
+            said = f" ({twice} is there twice; `paper` stands for seven)" if twice else ""
+            raise ValueError(f"name at least one encoder, and each once{said}")
         for name in encoders:
             try:
                 EncoderName.parse(name)

@@ -56,7 +56,10 @@ class Images(Section):
     @model_validator(mode="after")
     def _settings_belong_to_the_source(self) -> Images:
         if (self.source in ("coco", "karpathy", "poems")) != (self.annotations is not None):
-            raise ValueError("`annotations` is needed by sources coco, karpathy and poems, and by no other")
+            raise ValueError(
+                "`annotations` is needed by sources coco, karpathy and poems, and by no other; a table of "
+                "files and captions is source: tsv with the table as `uri`"
+            )
         if self.source == "karpathy" and not (self.splits and all(self.splits)):
             raise ValueError("`split` is empty; name one, such as test, or several")
         if self.source != "karpathy" and self.split is not None:

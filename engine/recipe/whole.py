@@ -78,8 +78,9 @@ class Recipe(Section):
         for setting, encoder in asked:
             if encoder not in known:
                 listed = ", ".join(known) or "none"
+                other = ", or write bertscore:MODEL" if setting == "evaluate.co_captions" else ""
                 raise ValueError(
-                    f"{setting}: '{encoder}' is not one of embed.encoders ({listed}); add it there"
+                    f"{setting}: '{encoder}' is not one of embed.encoders ({listed}); add it there{other}"
                 )
         if self.sample and not self.cluster:
             raise ValueError("sample needs the section cluster: it samples on its map")

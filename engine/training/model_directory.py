@@ -140,7 +140,8 @@ def read_about(directory: Location) -> dict[str, Any]:
     place = directory / DONE
     if not place.exists():
         raise RecipeError(
-            f"{directory.uri}: holds no finished model (no {DONE}); run `connote finetune RECIPE` to the end"
+            f"{directory.uri}: holds no finished model (no {DONE}); run `connote finetune RECIPE` to the "
+            "end, or correct the name: behind it may stand @LEVEL (prefix), @mean or @dot_product (pcme)"
         )
     about: dict[str, Any] = json.loads(place.read_text())
     return about
