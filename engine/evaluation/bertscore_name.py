@@ -10,9 +10,9 @@ from typing import Any, Final
 from engine.encoders.model_files import read_json
 from engine.encoders.names import EncoderName
 from engine.errors import RecipeError
+from engine.recipe.evaluation import BERTSCORE
 from engine.storage.fingerprint import digest_of, model_digest
 
-_MARK: Final = "bertscore:"
 _FORM: Final = "bertscore:DIRECTORY or bertscore:ORG/NAME, then @REVISION and #LAYER where they are wanted"
 _LAYER = re.compile(r"(?P<model>.+)#(?P<layer>[1-9][0-9]*)")
 #: Names by which configurations tell how many layers a model has.
@@ -38,7 +38,7 @@ class BertScoreName:
         Raises:
             RecipeError: it is written otherwise.
         """
-        place = text.removeprefix(_MARK)
+        place = text.removeprefix(BERTSCORE)
         if place == text or not place:
             raise RecipeError(f"'{text}': write {_FORM}")
         found = _LAYER.fullmatch(place)
@@ -77,4 +77,4 @@ class BertScoreName:
 
 def is_bertscore(text: str) -> bool:
     """Whether a name of `evaluate.co_captions` stands for BERTScore, and for no encoder."""
-    return text.startswith(_MARK)
+    return text.startswith(BERTSCORE)

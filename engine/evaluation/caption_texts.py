@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from engine.catalog.extra import texts_in
 from engine.embeddings import state_of
-from engine.errors import RecipeError, SampleError, StorageError
+from engine.errors import RecipeError, SampleError
+from engine.evaluation.mined_captions import mined_captions
 from engine.export.mined import open_run
 from engine.recipe import Pairs, Recipe
 from engine.recipe.texts import field_of
 from engine.rundir import RunDirectory
-from engine.schema import CAPTION, CATALOG, LEVELS
+from engine.schema import CATALOG, LEVELS
 from engine.storage import StageTables, digest_settings
 
 
@@ -130,14 +131,8 @@ class TextReader:
     def _mined(self, row: Mapping[str, Any]) -> PartTexts:
         tables, level = self._source.mined, self._source.level
         assert tables is not None
-        table = tables.read(row["part"], CAPTION, row["rows"], ["creative_captions"])
-        if table is None:
-            raise StorageError(f"{tables.table(row['part']).uri}: is not there; run the recipe to its end")
-        lists, items = _lists(table["creative_captions"])
-        kept = items.field("flag").is_null().to_numpy(zero_copy_only=False)
-        if level is not None:
-            kept = kept & (np.array(items.field("level").to_pylist(), object) == level)
-        return PartTexts.of(lists, np.asarray(kept), items.field("caption"))
+        lists, items, kept = mined_captions(tables, row["part"], level, row["rows"])
+        return PartTexts.of(lists, kept, items.field("caption"))
 
 
 def _field_texts(extras: pa.ChunkedArray, field: str) -> pa.ChunkedArray:

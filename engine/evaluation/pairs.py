@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from engine.embeddings import VectorTables, vector_tables
 from engine.encoders.own_similarity import OwnSimilarity
-from engine.errors import StorageError
+from engine.evaluation.mined_captions import mined_captions
 from engine.export.mined import MinedRun, SampleReader, open_run
 from engine.recipe import Pairs, Recipe
 from engine.rundir import RunDirectory
-from engine.schema import CAPTION, LEVELS
+from engine.schema import LEVELS
 from engine.stages.embed import texts_of
 from engine.storage import StageTables, digest_settings
 
@@ -126,16 +126,10 @@ class PairTables:
     def counted(self, part: str, owners: NDArray[np.int64], places: NDArray[np.int64]) -> NDArray[np.bool_]:
         """(m,): which mined captions passed their checks and are of the level, by sample and place."""
         assert self.mined is not None
-        table = self.mined.read(part, CAPTION, columns=["creative_captions"])
-        if table is None:
-            raise StorageError(f"{self.mined.table(part).uri}: is not there; run the recipe to its end")
-        lists = table["creative_captions"].combine_chunks()
+        lists, _, good = mined_captions(self.mined, part, self.level)
         counts = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
-        items = lists.flatten().take(pa.array((np.cumsum(counts) - counts)[owners] + places))
-        good = items.field("flag").is_null().to_numpy(zero_copy_only=False)
-        if self.level is None:
-            return np.asarray(good)
-        return np.asarray(good & (np.array(items.field("level").to_pylist(), object) == self.level))
+        found: NDArray[np.bool_] = good[(np.cumsum(counts) - counts)[owners] + places]
+        return found
 
 
 def pair_tables(

@@ -50,10 +50,7 @@ class Cosines:
         device: str = "cpu",
         first: tuple[int, int] = (0, 0),
     ) -> None:
-        if images.shape[-1] != texts.shape[-1]:
-            raise ValueError(
-                f"images have {images.shape[-1]} components and texts {texts.shape[-1]}: other encoders"
-            )
+        check_widths(images, texts)
         self._images, self._texts = (_on_grid(each, device) for each in (images, texts))
         self._first = first
         # Of a sum of d products (Higham 2002, section 3.1), and roundings of both factors and of a bar.
@@ -80,6 +77,18 @@ class Cosines:
             return products
         sets = products.view(len(images), images.shape[1], len(texts), texts.shape[1])
         return sets.amax(dim=(1, 3))
+
+
+def check_widths(images: NDArray[Any], texts: NDArray[Any]) -> None:
+    """Refuse vectors of two encoders.
+
+    Raises:
+        ValueError: they have not equally many components.
+    """
+    if images.shape[-1] != texts.shape[-1]:
+        raise ValueError(
+            f"images have {images.shape[-1]} components and texts {texts.shape[-1]}: other encoders"
+        )
 
 
 def paired(images: NDArray[Any], texts: NDArray[Any]) -> Tensor:

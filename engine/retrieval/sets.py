@@ -25,7 +25,7 @@ from engine.encoders.own_similarity import (
     OwnSimilarity,
     SmoothChamfer,
 )
-from engine.retrieval.cosines import Cosines
+from engine.retrieval.cosines import Cosines, check_widths
 from engine.retrieval.cosines import paired as paired_cosines
 from engine.retrieval.elementary import LARGEST, exp, log, sqrt
 from engine.retrieval.products import Block, Items, Pairs
@@ -88,10 +88,7 @@ class Sets:
         device: str = "cpu",
         first: tuple[int, int] = (0, 0),
     ) -> None:
-        if images.shape[-1] != texts.shape[-1]:
-            raise ValueError(
-                f"images have {images.shape[-1]} components and texts {texts.shape[-1]}: other encoders"
-            )
+        check_widths(images, texts)
         self._own, self._first = own, first
         self._images, self._texts = _on_device(images, device), _on_device(texts, device)
         self.error = _ERROR * _largest_argument(own, self._images, self._texts)
