@@ -94,6 +94,7 @@ def stamps(out: Path) -> dict[str, tuple[int, int]]:
 
 def descendants(process: Run, title: str) -> list[psutil.Process]:
     """The processes that a run started, directly or not, with this in their title."""
+    assert process.poll() is None, f"the run has ended ({process.returncode}):\n{process.said()}"
     found = []
     for child in psutil.Process(process.pid).children(recursive=True):
         with suppress(psutil.NoSuchProcess):
