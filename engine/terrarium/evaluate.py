@@ -11,11 +11,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import numpy as np
+
+from engine.terrarium.claims import claim
 from engine.terrarium.lexicon import LEVELS, valid_associations
 from engine.terrarium.prompts import rendered
 from engine.terrarium.world import COLOURS, GROUNDS, KINDS, LIGHTS, Scene, scene
 
 LONGEST_CAPTION: Final = 9
+#: Claims about each scene: as many literal ones as captions at each level.
+_CLAIMS: Final = 2
 _SEED: Final = 500_000
 
 
@@ -130,6 +135,24 @@ def evaluate(ask: Ask, scenes: Sequence[Scene]) -> dict[str, float]:
     }
 
 
+def judge(ask: Ask, scenes: Sequence[Scene], seed: int = 0) -> dict[str, float]:
+    """Ask of claims about scenes whether they are true.
+
+    Returns:
+        The share answered rightly, from 0 to 1, of literal texts and of captions at each level.
+    """
+    rng, found = np.random.default_rng(seed), {}
+    for level in (None, *LEVELS):
+        asked = [(one, claim(one, rng, level)) for one in scenes for _ in range(_CLAIMS)]
+        answers = ask([Question(rendered("vqascore", caption=said.text), one, 0.0) for one, said in asked])
+        right = sum(
+            answer.strip() == ("yes" if said.true else "no")
+            for answer, (_, said) in zip(answers, asked, strict=True)
+        )
+        found[f"claims judged, {level or 'literal'}"] = _share(right, len(asked))
+    return found
+
+
 def read_elements(answer: str) -> list[str]:
     """The words of an answer to the elements prompt; none if it is not the JSON asked for."""
     try:
@@ -170,7 +193,8 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=500, help="how many (default 500)")
     options = parser.parse_args()
     scenes = [scene(_SEED, number) for number in range(options.scenes)]
-    for name, value in evaluate(Speaker(options.directory), scenes).items():
+    speaker = Speaker(options.directory)
+    for name, value in (evaluate(speaker, scenes) | judge(speaker, scenes)).items():
         print(f"{name:34} {value:.4f}")
 
 

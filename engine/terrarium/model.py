@@ -24,6 +24,7 @@ from engine.terrarium.vision_shape import PATCH, PATCHES, vision_config
 from engine.terrarium.world import SIDE
 
 _VISION: Final = "model.vision_tower."
+_VECTORS: Final = "model.language_model.embed_tokens.weight"
 
 
 def build(tokenizer: Tokenizer) -> LlavaForConditionalGeneration:
@@ -105,6 +106,8 @@ def save(model: LlavaForConditionalGeneration, tokenizer: Tokenizer, directory: 
 def load(directory: Path, tokenizer: Tokenizer) -> LlavaForConditionalGeneration:
     """Open what `save` wrote with transformers, in float32.
 
+    Words that the tokenizer has learned since then have random vectors.
+
     Raises:
         RuntimeError: The weights do not fit the configuration.
     """
@@ -112,7 +115,9 @@ def load(directory: Path, tokenizer: Tokenizer) -> LlavaForConditionalGeneration
     names = {_rename(name): name for name in model.state_dict()}
     stored = load_file(directory / "model.safetensors")
     weights = {names[name]: value.float() for name, value in stored.items()}
-    weights["lm_head.weight"] = weights["model.language_model.embed_tokens.weight"]
+    vectors = weights[_VECTORS]
+    weights[_VECTORS] = torch.cat([vectors, model.state_dict()[_VECTORS][len(vectors) :]])
+    weights["lm_head.weight"] = weights[_VECTORS]
     model.load_state_dict(weights)
     return model
 

@@ -15,7 +15,7 @@ def pieces(name: str, **values: str) -> list[dict[str, str]]:
     """The content of the one user message of a prompt.
 
     Args:
-        name: `describe`, `elements`, `associate` or `caption`.
+        name: `describe`, `elements`, `associate`, `caption` or `vqascore`.
         **values: The placeholders, except ``image``.
 
     Returns:

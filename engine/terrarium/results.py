@@ -28,7 +28,7 @@ MODEL: Final = "open_clip:terrarium"
 #: The scenes that are mined; held-out ones have another seed (`engine.terrarium.held_out`).
 MINED_SEED: Final = 11
 _RECIPE: Final = Path(__file__).parents[2] / "jobs" / "recipes" / "terrarium.yaml"
-_NOT_RUN: Final = ("embed", "cluster", "sample", "polysemy", "difficulty", "evaluate")
+_NOT_RUN: Final = ("vqascore", "embed", "cluster", "sample", "polysemy", "difficulty", "evaluate")
 _COMMON: Final[Mapping[str, Any]] = {"batch": 128, "micro_batch": 128, "checkpoint_every": 100}
 #: Literal captions among the mined ones, and all levels of these: with the abstract ones alone, what
 #: is known of the literal ones was forgotten.

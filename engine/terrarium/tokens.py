@@ -23,6 +23,9 @@ END_ID: Final = SPECIAL.index(END)
 _TASKS: Final = ("describe", "elements", "associate", "caption", "word", "pos", "noun")
 # Punctuation between two words of a JSON answer is one token, which halves its length.
 _RUNS: Final = ('{"', '"}', '": "', '": ["', '": [{"', '", "', '"], "', '"]}', '"}, {"', '"}]}')
+# The words that judge a caption. They stand behind all other tokens, whose numbers are those of models
+# that were trained before any caption was judged.
+_JUDGING: Final = ("shown", "yes", "no")
 _PIECES: Final = r" ?\p{L}+| ?\p{N}+|[^\s\p{L}\p{N}](?:[^\p{L}\p{N}\n]*[^\s\p{L}\p{N}])?|\s+"
 
 
@@ -38,6 +41,8 @@ def build_tokenizer() -> Tokenizer:
     for word in known_words():
         pieces += [word, "Ġ" + word]
     pieces += [run.replace(" ", "Ġ") for run in _RUNS]
+    for word in _JUDGING:
+        pieces += [word, "Ġ" + word]
     vocab = {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
     # With no merges, a piece is one token if it is in the vocabulary, else its bytes.
     backend = Backend(models.BPE(vocab=vocab, merges=[], ignore_merges=True))

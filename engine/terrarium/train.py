@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from engine.terrarium.language import answer_loss, exactness
 from engine.terrarium.lessons import Batch, Teacher, collate
-from engine.terrarium.model import build, save
+from engine.terrarium.model import build, load, save
 from engine.terrarium.progress import Progress
 from engine.terrarium.tokens import build_tokenizer
 from engine.terrarium.vision import Seer, accuracy, labels, loss, to_pixels
@@ -32,29 +32,34 @@ READ_BATCH: Final = 16
 _TEST_SEED: Final = 2 * TRAINING_SEED
 
 
-def train(directory: Path, effort: float, device: torch.device) -> None:
+def train(directory: Path, effort: float, device: torch.device, start: Path | None = None) -> None:
     """Train on fresh scenes and save the model.
 
     Args:
         directory: Where the model goes; a checkpoint lies in it meanwhile.
         effort: How many scenes, 1 for the usual number.
         device: Where to train; on a GPU batches are eight times as large.
+        start: A model whose weights to go on from: it sees already, and only its language is trained.
     """
     torch.manual_seed(0)
     directory.mkdir(parents=True, exist_ok=True)
-    seeing = Progress("vision", effort * VISION_SCENES, directory)
-    seer = Seer().to(device)
-    see(seer, seeing, device)
     tokenizer = build_tokenizer()
-    model = build(tokenizer).to(device)
-    model.model.vision_tower.load_state_dict(seer.tower.state_dict())
+    if start is None:
+        seeing = Progress("vision", effort * VISION_SCENES, directory)
+        seer = Seer().to(device)
+        see(seer, seeing, device)
+        model = build(tokenizer)
+        model.model.vision_tower.load_state_dict(seer.tower.state_dict())
+    else:
+        model = load(start, tokenizer)
+    model.to(device)
     model.model.vision_tower.requires_grad_(False)
-    model.set_attn_implementation("eager")
+    model.set_attn_implementation("sdpa")
     speaking = Progress("language", effort * LANGUAGE_SCENES, directory)
     _speak(model, Teacher(tokenizer, seed=0), speaking, device)
     save(model, tokenizer, directory)
-    seeing.forget()
-    speaking.forget()
+    for phase in ("vision", "language"):
+        Progress(phase, 0, directory).forget()
 
 
 def see(seer: Seer, progress: Progress, device: torch.device, seed: int = TRAINING_SEED) -> None:
@@ -135,8 +140,8 @@ def _step(module: nn.Module, optimizer: torch.optim.Optimizer, cost: Tensor) -> 
 
 
 def half(device: torch.device) -> torch.autocast:
-    """bfloat16 where the device computes in it; processors that do not would take a hundred times longer."""
-    computes = device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    """bfloat16 where the device has units for it; on other processors float32 is faster, often by far."""
+    computes = device.type != "cpu" or torch.cpu._is_amx_tile_supported()
     return torch.autocast(device.type, torch.bfloat16, enabled=computes)
 
 
@@ -146,6 +151,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description="Train the embedded model from scratch.")
     parser.add_argument("--effort", type=float, default=1.0, help="share of the usual scenes")
+    parser.add_argument("--start", type=Path, help="model directory to go on from: only language is trained")
     parser.add_argument("--out", type=Path, default=MODEL_DIR, help="model directory to write")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     # On a busy machine, threads waiting for each other cost more than they give: use fewer there.
@@ -156,7 +162,7 @@ def main() -> None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.set_num_threads(options.threads)
     started = time.monotonic()
-    train(options.out, options.effort, torch.device(device))
+    train(options.out, options.effort, torch.device(device), options.start)
     print(f"saved {options.out} after {(time.monotonic() - started) / 60:.1f} minutes", flush=True)
 
 

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from engine.terrarium.claims import evokes, holds
 from engine.terrarium.evaluate import (
     Question,
     evaluate,
+    judge,
     read_associations,
     read_elements,
     score_associations,
@@ -17,7 +19,7 @@ from engine.terrarium.evaluate import (
 )
 from engine.terrarium.grammar import associations, captions, description, elements_answer
 from engine.terrarium.lexicon import LEVELS
-from engine.terrarium.world import KINDS, Scene, scene
+from engine.terrarium.world import COLOURS, COLUMNS, GROUNDS, KINDS, LIGHTS, ROWS, Scene, scene
 
 TRIO = next(one for one in (scene(8, n) for n in range(99)) if len(one.elements) == 3)
 ABSENT = next(kind for kind in KINDS if kind not in TRIO.kinds)
@@ -85,6 +87,29 @@ def _oracle(questions: Sequence[Question]) -> list[str]:
 
 def test_a_knowing_answerer_gets_full_marks() -> None:
     assert set(evaluate(_oracle, SCENES).values()) == {1.0}
+
+
+def test_who_knows_the_scenes_judges_every_claim_and_who_always_agrees_half_of_them() -> None:
+    plain = {*"a and in on the at".split(), *COLOURS, *KINDS, *GROUNDS, *LIGHTS, *ROWS, *COLUMNS}
+
+    def knows(questions: Sequence[Question]) -> list[str]:
+        said = [
+            (question.prompt.split("shown ")[1].removesuffix("<answer>"), question.shown)
+            for question in questions
+        ]
+        return ["yes" if one and true(text, one) else "no" for text, one in said]
+
+    def true(text: str, one: Scene) -> bool:
+        if set(text.replace(",", " ").split()) <= plain:
+            return all(holds(text, one))
+        return any(all(evokes(text, one, level)) for level in LEVELS)
+
+    many = [scene(8, number) for number in range(100)]
+    figures = judge(knows, many)
+    assert len(figures) == 1 + len(LEVELS) and set(figures.values()) == {1.0}
+    for share in judge(lambda questions: ["yes"] * len(questions), many).values():
+        assert 0.4 < share < 0.6
+    assert set(judge(lambda questions: [""] * len(questions), many).values()) == {0.0}
 
 
 def test_a_silent_answerer_gets_none() -> None:

@@ -115,6 +115,7 @@ def test_json_punctuation_is_short(tokenizer: Tokenizer) -> None:
         ("elements", {"description": "a red cat top left, in the snow at dusk"}),
         ("associate", {"description": "a red cat", "element": "cat"}),
         ("caption", {"level": "broader", "element": "cat", "association": "animal"}),
+        ("vqascore", {"caption": "a red cat at dusk"}),
     ],
 )
 def test_template_renders_what_is_trained_on(tokenizer: Tokenizer, name: str, values: dict[str, str]) -> None:

@@ -11,7 +11,7 @@ from torch.nn import functional
 from engine.terrarium import MODEL_DIR
 from engine.terrarium.evaluate import evaluate
 from engine.terrarium.language import answer_loss
-from engine.terrarium.lessons import Teacher, collate
+from engine.terrarium.lessons import UNASKED, Teacher, collate
 from engine.terrarium.model import build, load, save
 from engine.terrarium.speaker import Speaker
 from engine.terrarium.tokens import build_tokenizer, load_tokenizer
@@ -41,14 +41,13 @@ def test_packed_questions_cost_what_they_cost_alone() -> None:
         packed = float(answer_loss(model, collate(lessons), features))
         total, count = 0.0, 0
         for number, lesson in enumerate(lessons):
-            for ids, question in lesson.branches:
-                whole = torch.tensor([lesson.prefix + ids])
+            for branch in lesson.branches:
+                whole = torch.tensor([lesson.prefix + branch.ids])
                 image = pixels[number : number + 1]
-                logits = model(input_ids=whole, pixel_values=image).logits[0]
-                start = len(lesson.prefix) + question
-                wanted = whole[0, start:]
-                total += float(functional.cross_entropy(logits[start - 1 : -1], wanted, reduction="sum"))
-                count += len(wanted)
+                logits = model(input_ids=whole, pixel_values=image).logits[0, len(lesson.prefix) :]
+                wanted = torch.tensor(branch.targets)
+                total += float(functional.cross_entropy(logits, wanted, reduction="sum"))
+                count += int((wanted != UNASKED).sum())
     assert packed == pytest.approx(total / count, abs=1e-4)
 
 
