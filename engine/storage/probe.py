@@ -8,7 +8,6 @@ import threading
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from engine.errors import StorageError
 from engine.storage.location import Location
@@ -25,13 +24,13 @@ class Probe:
 
     Attributes:
         root: the directory that they are to read and write.
-        place: a hidden directory below it, for this question alone.
+        name: of this question; the hidden files in the directory begin with it.
         source: a file that they are to read, or None.
         variables: digests of the variables for object stores that are set here.
     """
 
     root: Location
-    place: Location
+    name: str
     source: Location | None
     variables: Mapping[str, str]
 
@@ -46,11 +45,11 @@ class Probe:
         Raises:
             StorageError: the directory cannot be written.
         """
-        name = uuid.uuid4().hex
+        name = f".probe-{uuid.uuid4().hex}"
         if source is not None and _fault_of_reading(source):
             source = None
-        probe = cls(root, root / f".probe-{name}", source, _variables(name))
-        (probe.place / "asked").write_bytes(name.encode())
+        probe = cls(root, name, source, _variables(name))
+        probe._file("asked").write_bytes(name.encode())
         return probe
 
     def answer(self, node: str) -> str | None:
@@ -64,8 +63,8 @@ class Probe:
 
     def fault_of(self, node: str) -> str | None:
         """What is wrong with the answer that a machine says it gave, as seen from here."""
-        reply = self.place / node
-        if reply.exists() and reply.read_bytes() == self._content():
+        reply = self._file(node)
+        if reply.exists() and reply.read_bytes() == self.name.encode():
             return None
         return (
             f"{self.root.uri}: what it writes there is not seen here; name a directory that all nodes share"
@@ -73,13 +72,12 @@ class Probe:
 
     def clear(self) -> None:
         """Take the question and its answers away."""
-        for info in self.place.entries():
-            (self.place / info.base_name).delete()
-        if self.place.is_local:
-            Path(self.place.uri).rmdir()
+        for info in self.root.entries():
+            if info.base_name.startswith(self.name):
+                (self.root / info.base_name).delete()
 
     def _try(self, node: str) -> str | None:
-        asked, reply = self.place / "asked", self.place / node
+        asked, reply = self._file("asked"), self._file(node)
         try:
             if not asked.exists():
                 return (
@@ -87,22 +85,25 @@ class Probe:
                     "this command runs; name one that all nodes share, such as s3://bucket/run"
                 )
             reply.write_bytes(asked.read_bytes())
-            if reply.read_bytes() != self._content():
+            if reply.read_bytes() != self.name.encode():
                 return f"{self.root.uri}: what is written there is not what is read"
         except StorageError as error:
-            return str(error).replace(asked.uri, self.root.uri).replace(reply.uri, self.root.uri)
+            reason = str(error)
+            for place in (asked, reply, self.root):
+                reason = reason.removeprefix(f"{place.uri}: ")
+            return f"{self.root.uri}: {reason}"
         except Exception as error:  # whatever it is, the user is told of it with the node's name
             return f"{self.root.uri}: {type(error).__name__}: {error}"
         return _fault_of_reading(self.source) if self.source else None
 
-    def _content(self) -> bytes:
-        return self.place.name.removeprefix(".probe-").encode()
+    def _file(self, name: str) -> Location:
+        return self.root / f"{self.name}-{name}"
 
     def _advice(self) -> str:
         """Which variables for object stores this machine lacks, or has otherwise."""
         if all(place.is_local for place in (self.root, self.source or self.root)):
             return ""
-        here = _variables(self._content().decode())
+        here = _variables(self.name)
         missing = sorted(self.variables.keys() - here.keys())
         other = sorted(
             name for name in self.variables.keys() & here.keys() if here[name] != self.variables[name]
