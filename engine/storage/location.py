@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 
 from engine.errors import StorageError
 
-
 #: What S3's error codes come down to for a user.
 _S3_CODES = {
     "NO_SUCH_BUCKET": "no such bucket; create it, or correct its name, or AWS_ENDPOINT_URL",
