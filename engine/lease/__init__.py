@@ -2,7 +2,7 @@
 
 from engine.lease.holder import Holder
 from engine.lease.keeping import held
-from engine.lease.lease import Lease
+from engine.lease.lease import LEASE, Lease
 from engine.lease.watch import Timing
 
-__all__ = ["Holder", "Lease", "Timing", "held"]
+__all__ = ["LEASE", "Holder", "Lease", "Timing", "held"]

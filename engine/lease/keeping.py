@@ -108,10 +108,11 @@ def _interruptible() -> Iterator[Callable[[], None]]:
     if threading.current_thread() is not main:
         yield lambda: None
         return
-    assert main.ident is not None
+    ident = main.ident
+    assert ident is not None  # it has started
     before = signal.signal(_LOST, _stop)
     try:
-        yield lambda: signal.pthread_kill(main.ident or 0, _LOST)
+        yield lambda: signal.pthread_kill(ident, _LOST)
     finally:
         signal.signal(_LOST, before)
 

@@ -1,4 +1,4 @@
-"""A cluster is asked before work starts: what its nodes do not reach, and what it lacks."""
+"""A cluster is asked before work starts what its nodes do not reach."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from engine.flow.cluster import _versions
 from engine.storage import Location
 from tests import mounts
 from tests.flow import runs
-from tests.process import Run
 
 VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_ENDPOINT_URL", "AWS_SECRET_ACCESS_KEY")
 
@@ -55,26 +54,6 @@ def test_a_node_without_the_stores_variables(
     assert text.count("\n  node ") == 1 and f": {bucket}/run: " in text
     assert f"not set there, but where this command runs: {', '.join(VARIABLES)}" in text
     assert not [info.path for info in Location(bucket).entries(recursive=True) if info.is_file and info.size]
-
-
-@pytest.mark.ray
-@pytest.mark.slow
-def test_it_waits_for_nodes_when_told_to(
-    cluster: Cluster, images: Path, undisturbed: dict[str, bytes], tmp_path: Path
-) -> None:
-    recipe, out = runs.write_recipe(tmp_path / "recipe.yaml", images, actors=3), tmp_path / "out"
-    text = refused(cluster, recipe, out)
-    assert (
-        "reserve 3.45 CPUs, the cluster has 2; lower `actors`" in text and "wait for them with --wait" in text
-    )
-    assert not out.exists()
-    process: Run = runs.start(recipe, out, "--address", cluster.address, "--wait")
-    process.wait_for(lambda: "waiting for nodes: the pools" in process.said())
-    cluster.add_node(num_cpus=2)
-    text = process.end()
-    assert process.returncode == 0, text
-    assert runs.tables(out) == undisturbed
-    assert not list(out.glob(".probe*"))
 
 
 @pytest.mark.ray
