@@ -91,7 +91,7 @@ def ours(images: Path, out: str) -> float:
     run, stages = RunDirectory.at(out), build_stages(recipe)
     pools = plan_pools(recipe, run, stages, retry_failed=False)
     with cluster(None, [pool.reservation for pool in pools], verbose=False, beside=READ_CPUS):
-        plan = refresh_catalog(recipe, run, lambda: None, lambda line: None)
+        plan = refresh_catalog(recipe, run, lambda _: None, lambda line: None)
         finished = [
             (time.perf_counter(), report.rows)
             for report in stream(plan, run, pools, recipe.run.parts_in_flight)

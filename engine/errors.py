@@ -19,6 +19,10 @@ class StorageError(ConnoteError):
     """The run directory or a source cannot be read or written: the run stops at once."""
 
 
+class RunHeld(ConnoteError):
+    """Another command works on this directory: this one leaves the work to it, exit status 4."""
+
+
 class EngineDied(ConnoteError):
     """A generation engine is gone: its actor leaves its process, and the part is retried."""
 

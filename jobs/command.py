@@ -8,12 +8,12 @@ import traceback
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypedDict
 
 import typer
 
-from engine.errors import ConnoteError, RecipeError
-from jobs.mine import OK, REFUSED, STOPPED, exit_status, prepare
+from engine.errors import ConnoteError, RecipeError, RunHeld
+from jobs.mine import HELD, OK, REFUSED, STOPPED, exit_status, prepare
 
 #: Exit status after Ctrl-C, as shells report it.
 INTERRUPTED = 130
@@ -27,7 +27,19 @@ RunUri = Annotated[str, typer.Argument(help="The run directory: a path or URI.",
 Out = Annotated[str | None, typer.Option(help="Where the run writes; replaces run.out.")]
 Address = Annotated[str | None, typer.Option(help="A Ray cluster; by default RAY_ADDRESS, else local.")]
 Verbose = Annotated[bool, typer.Option(help="Show Ray's and the workers' logs.")]
+Wait = Annotated[
+    bool, typer.Option("--wait", help="Wait for another command on the run to end, and for missing nodes.")
+]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="section.key=value; may be repeated.")]
+
+
+class Joining(TypedDict):
+    """What every job is told about the cluster and the terminal."""
+
+    address: str | None
+    verbose: bool
+    wait: bool
+    say: Callable[[str], None]
 
 
 class Target(StrEnum):
@@ -55,22 +67,26 @@ def run(
     retry_failed: Annotated[bool, typer.Option(help="Compute error rows again.")] = False,
     address: Address = None,
     verbose: Verbose = False,
+    wait: Wait = False,
 ) -> None:
     """Run a recipe, or go on with it where it stopped: the same command does both."""
     from engine.flow.analyse import analyse
     from engine.flow.mine import mine
+    from engine.lease import held
     from jobs.show import summary_lines
 
     recipe, directory = prepare(recipe_path, out, settings or [])
-    summary = mine(recipe, directory, address=address, retry_failed=retry_failed, verbose=verbose, say=_say)
-    for line in summary_lines(summary, recipe, directory.root.uri):
-        _say(line)
-    for line in analyse(recipe, directory, address=address, verbose=verbose, say=_say):
-        _say(line)
+    how: Joining = {"address": address, "verbose": verbose, "wait": wait, "say": _say}
+    with held(directory.root, "connote run", wait=wait, say=_say):
+        summary = mine(recipe, directory, retry_failed=retry_failed, **how)
+        for line in summary_lines(summary, recipe, directory.root.uri):
+            _say(line)
+        for line in analyse(recipe, directory, **how):
+            _say(line)
     if recipe.finetune:
         from engine.training.trainer import finetune as train
 
-        for line in train(recipe, directory, address=address, verbose=verbose, say=_say):
+        for line in train(recipe, directory, **how):
             _say(line)
     raise typer.Exit(exit_status(summary, recipe.run.max_failed_share))
 
@@ -82,11 +98,12 @@ def cluster(
     settings: Settings = None,
     address: Address = None,
     verbose: Verbose = False,
+    wait: Wait = False,
 ) -> None:
     """Cluster the images of a run that has its vectors, and sample them: the sections cluster and sample."""
     from jobs.analysis import analyse_part
 
-    for line in analyse_part("cluster", recipe_path, out, settings or [], address, verbose, _say):
+    for line in analyse_part("cluster", recipe_path, out, settings or [], address, verbose, wait, _say):
         _say(line)
 
 
@@ -97,11 +114,12 @@ def polysemy(
     settings: Settings = None,
     address: Address = None,
     verbose: Verbose = False,
+    wait: Wait = False,
 ) -> None:
     """Measure the polysemy of a run that has its vectors: the section polysemy, and cluster before it."""
     from jobs.analysis import analyse_part
 
-    for line in analyse_part("polysemy", recipe_path, out, settings or [], address, verbose, _say):
+    for line in analyse_part("polysemy", recipe_path, out, settings or [], address, verbose, wait, _say):
         _say(line)
 
 
@@ -112,11 +130,12 @@ def difficulty(
     settings: Settings = None,
     address: Address = None,
     verbose: Verbose = False,
+    wait: Wait = False,
 ) -> None:
     """Divide captions into easy, medium and hard by the votes of several models: the section difficulty."""
     from jobs.analysis import analyse_part
 
-    for line in analyse_part("difficulty", recipe_path, out, settings or [], address, verbose, _say):
+    for line in analyse_part("difficulty", recipe_path, out, settings or [], address, verbose, wait, _say):
         _say(line)
 
 
@@ -127,11 +146,12 @@ def evaluate(
     settings: Settings = None,
     address: Address = None,
     verbose: Verbose = False,
+    wait: Wait = False,
 ) -> None:
     """Measure how well models find captions' images, and images' captions: the section evaluate."""
     from jobs.analysis import analyse_part
 
-    for line in analyse_part("evaluate", recipe_path, out, settings or [], address, verbose, _say):
+    for line in analyse_part("evaluate", recipe_path, out, settings or [], address, verbose, wait, _say):
         _say(line)
 
 
@@ -142,13 +162,14 @@ def finetune(
     settings: Settings = None,
     address: Address = None,
     verbose: Verbose = False,
+    wait: Wait = False,
 ) -> None:
     """Fine-tune a CLIP on a run's captions, or go on where it stopped: the section finetune."""
     from engine.training.trainer import finetune as train
     from jobs.finetune import prepare_finetune
 
     recipe, directory = prepare_finetune(recipe_path, out, settings or [])
-    for line in train(recipe, directory, address=address, verbose=verbose, say=_say):
+    for line in train(recipe, directory, address=address, verbose=verbose, wait=wait, say=_say):
         _say(line)
 
 
@@ -226,6 +247,9 @@ def guarded(command: Callable[[], object]) -> int:
     except RecipeError as error:
         print(f"connote: refused: {error}", file=sys.stderr)
         return REFUSED
+    except RunHeld as error:
+        print(f"connote: left: {error}", file=sys.stderr)
+        return HELD
     except ConnoteError as error:
         print(f"connote: stopped: {error}", file=sys.stderr)
         return STOPPED

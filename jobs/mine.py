@@ -10,7 +10,7 @@ from engine.recipe import Recipe, Run, load_recipe
 from engine.rundir import RunDirectory
 
 #: Exit status (README): some samples failed, but no more than the recipe allows, is a success.
-OK, TOO_MANY_FAILED, REFUSED, STOPPED = 0, 1, 2, 3
+OK, TOO_MANY_FAILED, REFUSED, STOPPED, HELD = 0, 1, 2, 3, 4
 
 
 def prepare(path: Path, out: str | None, settings: list[str]) -> tuple[Recipe, RunDirectory]:

@@ -1,5 +1,6 @@
 """From sources to a catalog of samples, and from the catalog to parts and their images."""
 
+from engine.catalog.first import first_file, first_planned
 from engine.catalog.parts import plan_parts
 from engine.catalog.read import PART_TABLE, read_part
 from engine.catalog.shard import Shard
@@ -14,6 +15,8 @@ __all__ = [
     "Shard",
     "Update",
     "discover",
+    "first_file",
+    "first_planned",
     "plan_parts",
     "read_part",
     "scan",

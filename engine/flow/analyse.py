@@ -20,6 +20,7 @@ from engine.flow.difficulty import divide_run
 from engine.flow.evaluate import evaluate
 from engine.flow.pictures import draw_clusters, draw_curve, draw_map
 from engine.flow.polysemy import measure_polysemy
+from engine.flow.reach import check_reach
 from engine.flow.spread import call, each, results, slices
 from engine.polysemy.sampling import farthest_points
 from engine.recipe import Recipe
@@ -42,6 +43,7 @@ def analyse(
     *,
     address: str | None = None,
     verbose: bool = False,
+    wait: bool = False,
     say: Callable[[str], None] = print,
 ) -> list[str]:
     """Run a recipe's sections `cluster`, `sample`, `polysemy`, `difficulty`, `evaluate` over a run's vectors.
@@ -76,7 +78,9 @@ def analyse(
         def start_ray() -> None:
             if not started:
                 started.append(True)
-                stack.enter_context(cluster(address, reserved, verbose, together=False))
+                joining = cluster(address, reserved, verbose, together=False, wait=wait, say=say)
+                stack.enter_context(joining)
+                check_reach(address, run.root)
 
         def once(result: Location, by: str, function: Callable[..., None], *arguments: Any) -> None:
             """Have a task make a file that is not there yet, or was made by something else."""

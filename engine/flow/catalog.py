@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 import pyarrow as pa
 import ray
 
-from engine.catalog import CatalogTables, Catalogued, Shard, Update, discover, plan_parts
+from engine.catalog import CatalogTables, Catalogued, Shard, Update, discover, first_file, plan_parts
 from engine.catalog.tables import is_current
 from engine.flow.explain import explain
 from engine.flow.progress import Progress
 from engine.recipe import Images, Recipe
 from engine.rundir import RunDirectory
+from engine.storage import Location
 
 #: Scans that are submitted at once; more would only fill the driver's memory.
 _IN_FLIGHT = 256
@@ -23,7 +24,7 @@ _WARNINGS = 10
 def refresh_catalog(
     recipe: Recipe,
     run: RunDirectory,
-    start: Callable[[], None],
+    start: Callable[[Location], None],
     say: Callable[[str], None],
     retry_failed: bool = False,
 ) -> pa.Table:
@@ -32,7 +33,7 @@ def refresh_catalog(
     Args:
         recipe: names the source and the size of the parts.
         run: where the catalog lies.
-        start: called before the first Ray task, if there is any.
+        start: called before the first Ray task, if there is any, with a file that it will read.
         say: told of shards that changed or went, and of warnings.
         retry_failed: scan shards again that have samples which could not be read.
 
@@ -52,7 +53,7 @@ def refresh_catalog(
         current -= {name for name in current if known[name].failed}
     open_shards = [shard for shard in shards if shard.name not in current]
     if open_shards:
-        start()
+        start(first_file(open_shards[0]))
         known |= _scan_all(tables, open_shards, recipe.images, say)
     catalogued = [known[shard.name] for shard in shards]
     _warn(catalogued, say)

@@ -5,28 +5,22 @@ from __future__ import annotations
 import logging
 import math
 import os
+import platform
+import re
 import signal
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import ray
 
 from engine.errors import RecipeError
+from engine.flow.capacity import Need, Reservation, find_room
 
-
-@dataclass(frozen=True)
-class Reservation:
-    """What one pool of workers reserves: `actors` of them at least, each so many CPUs and GPUs."""
-
-    name: str
-    actors: int
-    cpus: float
-    gpus: float
+__all__ = ["Reservation", "cluster", "joins", "set_node_defaults"]
 
 
 @contextmanager
@@ -36,6 +30,8 @@ def cluster(
     verbose: bool,
     beside: float = 0,
     together: bool = True,
+    wait: bool = False,
+    say: Callable[[str], None] = print,
 ) -> Iterator[None]:
     """Connect to the cluster at `address` (or RAY_ADDRESS), else start one on this machine.
 
@@ -48,25 +44,31 @@ def cluster(
         verbose: show Ray's and the workers' logs.
         beside: CPUs that tasks beside the pools reserve.
         together: whether the pools reserve at the same time, or one after the other.
+        wait: for nodes that a cluster lacks, instead of refusing.
+        say: told what is waited for.
 
     Raises:
-        RecipeError: the cluster does not answer or is too small for the pools.
+        RecipeError: the cluster does not answer, runs other versions, or is too small for the pools.
     """
-    carried = sum if together else max
-    cpus = carried([pool.cpus * pool.actors for pool in pools] or [0.0]) + beside
-    gpus = carried([pool.gpus * pool.actors for pool in pools] or [0.0])
+    need = Need(pools, together, beside)
     # Ray's own defaults phone home and hold back worker logs' duplicates; neither is wanted here.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    address = address or os.environ.get("RAY_ADDRESS")
+    address = joins(address)
     joined = not ray.is_initialized()
     if joined:
-        _start(address, cpus, verbose)
+        _start(address, need.cpus, verbose)
     try:
-        _check(cpus, gpus, pools)
+        find_room(need, grows=address is not None, wait=wait, say=say)
         yield
     finally:
         if joined:
             ray.shutdown()
+
+
+def joins(address: str | None) -> str | None:
+    """The cluster that a command with this `--address` joins; None if it starts a Ray of its own."""
+    address = address or os.environ.get("RAY_ADDRESS")
+    return None if address == "local" else address or None
 
 
 def set_node_defaults(cpus: int) -> None:
@@ -111,6 +113,8 @@ def _start(address: str | None, cpus: float, verbose: bool) -> None:
     except (ConnectionError, RuntimeError, ValueError) as error:
         if not address:
             raise
+        if mismatch := _versions(address, str(error)):
+            raise RecipeError(mismatch) from error
         raise _nobody(address, str(error)) from error
     logging.getLogger("ray.data").setLevel(level)
 
@@ -154,19 +158,14 @@ def _quiet() -> Iterator[None]:
             os.close(terminal)
 
 
-def _check(cpus: float, gpus: float, pools: Sequence[Reservation]) -> None:
-    there = ray.cluster_resources()
-    for what, wanted, has in (("CPU", cpus, there.get("CPU", 0)), ("GPU", gpus, there.get("GPU", 0))):
-        if wanted > has:
-            raise RecipeError(
-                f"the pools ({', '.join(pool.name for pool in pools)}) reserve {wanted:g} {what}s, the "
-                f"cluster has {has:g}; lower `actors`, `cpus` or `gpus` of one, or add nodes"
-            )
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    for pool in pools:
-        one = {"CPU": pool.cpus, "GPU": pool.gpus}
-        if not any(all(node.get(what, 0) >= amount for what, amount in one.items()) for node in nodes):
-            raise RecipeError(
-                f"{pool.name}: an actor reserves {one['CPU']:g} CPUs and {one['GPU']:g} GPUs"
-                ", and no node of the cluster has both; lower `cpus` or `gpus`, or add a larger node"
-            )
+def _versions(address: str, message: str) -> str | None:
+    """What to say if Ray refused because the cluster runs other versions than this process."""
+    found = re.search(r"cluster was started with:\s+Ray: (\S+)\s+Python: (\S+)", message)
+    if not found:
+        return None
+    ray_there, python_there = found.groups()
+    return (
+        f"the cluster at {address} runs Ray {ray_there} and Python {python_there}, this command Ray "
+        f"{ray.__version__} and Python {platform.python_version()}; they must be the same to the last digit: "
+        "install this environment on the cluster's nodes, or run the command in theirs"
+    )

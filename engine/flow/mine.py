@@ -7,18 +7,21 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
+from engine.catalog import first_planned
 from engine.errors import RecipeError
 from engine.flow.catalog import refresh_catalog
 from engine.flow.cluster import cluster
 from engine.flow.pipeline import stream
 from engine.flow.pools import plan_pools
 from engine.flow.progress import Progress
+from engine.flow.reach import check_reach
 from engine.flow.reading import READ_CPUS
 from engine.flow.report import Session
 from engine.recipe import Recipe
 from engine.rundir import RunDirectory
 from engine.stages import build_stages
 from engine.status import set_aside, stage_status, work_left
+from engine.storage import Location
 from engine.summary import summarize
 
 
@@ -29,6 +32,7 @@ def mine(
     address: str | None = None,
     retry_failed: bool = False,
     verbose: bool = False,
+    wait: bool = False,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Run the recipe's stages over its images, going on where an earlier run stopped.
@@ -39,6 +43,7 @@ def mine(
         address: a Ray cluster; by default RAY_ADDRESS or a Ray of this machine.
         retry_failed: compute error rows again.
         verbose: show Ray's and the workers' logs.
+        wait: for nodes that the cluster lacks.
         say: takes the messages for the user.
 
     Returns:
@@ -56,15 +61,18 @@ def mine(
         # Ray starts only when there is work: asking a finished run again takes a second.
         started: list[bool] = []
 
-        def start() -> None:
+        def start(source: Location | None) -> None:
             if not started:
                 started.append(True)
                 reserved = [pool.reservation for pool in pools]
-                stack.enter_context(cluster(address, reserved, verbose, beside=READ_CPUS))
+                joining = cluster(address, reserved, verbose, beside=READ_CPUS, wait=wait, say=say)
+                stack.enter_context(joining)
+                check_reach(address, run.root, source)
 
         plan = refresh_catalog(recipe, run, start, say, retry_failed)
         if len(work_left(run, plan, stages, retry_failed)):
-            start()  # a cluster that refuses the recipe does so before the run directory is changed
+            # A cluster that refuses the recipe does so before the run directory is changed.
+            start(first_planned(run.catalog, plan))
         run.write_recipe(recipe)
         run.write_plan(plan)
         run.note_stages(recipe, stages)

@@ -16,6 +16,14 @@ import pyarrow.parquet as pq
 
 from engine.errors import StorageError
 
+#: What S3's error codes come down to for a user.
+_S3_CODES = {
+    "NO_SUCH_BUCKET": "no such bucket; create it, or correct its name, or AWS_ENDPOINT_URL",
+    "ACCESS_DENIED": "no permission; check the credentials in the environment, and the bucket's policy",
+    "INVALID_ACCESS_KEY_ID": "the store does not know these credentials; check AWS_ACCESS_KEY_ID",
+    "SIGNATURE_DOES_NOT_MATCH": "the store refuses these credentials; check AWS_SECRET_ACCESS_KEY",
+}
+
 
 @dataclass(frozen=True)
 class Location:
@@ -179,6 +187,9 @@ def _reason(error: Exception) -> str:
         return f"no permission ({error}); check its owner and mode, or the credentials"
     if isinstance(error, FileNotFoundError):
         return "does not exist; check the path"
+    for code, meaning in _S3_CODES.items():
+        if f"AWS Error {code}" in str(error):
+            return f"{meaning} ({error})"
     return f"{type(error).__name__}: {error}"
 
 

@@ -8,11 +8,14 @@ from typing import Any
 
 import ray
 
+from engine.catalog import first_planned
 from engine.errors import ConnoteError, StorageError
 from engine.export.mined import open_run
 from engine.flow.catalog import refresh_catalog
 from engine.flow.cluster import Reservation, cluster
 from engine.flow.explain import explain
+from engine.flow.reach import check_reach
+from engine.lease import held
 from engine.recipe import Recipe
 from engine.recipe.finetune import Finetune
 from engine.rundir import RunDirectory
@@ -33,6 +36,7 @@ def finetune(
     *,
     address: str | None = None,
     verbose: bool = False,
+    wait: bool = False,
     say: Callable[[str], None] = print,
 ) -> list[str]:
     """Train the model of the section `finetune`, going on where an earlier run stopped.
@@ -42,6 +46,7 @@ def finetune(
         run: whose images and captions are trained on.
         address: a Ray cluster; by default RAY_ADDRESS or a Ray of this machine.
         verbose: show Ray's and the workers' logs.
+        wait: for another command that trains this model, and for nodes that the cluster lacks.
         say: takes the messages for the user.
 
     Returns:
@@ -50,6 +55,7 @@ def finetune(
     Raises:
         RecipeError: the settings differ from those this model's training began with, or cannot be
             met here; no checkpoint has been changed.
+        RunHeld: another command trains this model, or lays out the run that it is trained on.
         StorageError: the run directory fails, the loss is no number, or workers keep dying; the
             checkpoints are kept.
     """
@@ -60,14 +66,34 @@ def finetune(
     check_services(settings)
     if place.finished():
         return place.lines()
-    reserved = Reservation("finetune", least_workers(settings), settings.cpus, settings.gpus)
-    with cluster(address, [reserved], verbose):
-        if not place.begun():
-            place.begin(settings, recipe.run.seed)  # first, since it misses a model that is not there
-            _catalog(recipe, run, say)
-            collect_pairs(open_run(run, recipe), place.pairs, settings, recipe.run.seed, say)
-        _train(Job(settings, recipe.run.seed, run, place, recipe.images.max_pixels), say)
+    # Of its own, not the run's: a run may be mined further while models are trained on it.
+    with held(place.directory, "connote finetune", wait=wait, say=say):
+        place.check(settings, recipe.run.seed)  # as whoever was waited for has left it
+        if not place.finished():
+            _train_on_ray(recipe, run, place, address, verbose, wait, say)
     return place.lines()
+
+
+def _train_on_ray(
+    recipe: Recipe,
+    run: RunDirectory,
+    place: ModelDirectory,
+    address: str | None,
+    verbose: bool,
+    wait: bool,
+    say: Callable[[str], None],
+) -> None:
+    settings, seed = recipe.finetune, recipe.run.seed
+    assert settings is not None
+    reserved = Reservation("finetune", least_workers(settings), settings.cpus, settings.gpus)
+    with cluster(address, [reserved], verbose, wait=wait, say=say):
+        plan = run.read_plan()
+        check_reach(address, place.directory, None if plan is None else first_planned(run.catalog, plan))
+        if not place.begun():
+            place.begin(settings, seed)  # first, since it misses a model that is not there
+            _catalog(recipe, run, wait, say)
+            collect_pairs(open_run(run, recipe), place.pairs, settings, seed, say)
+        _train(Job(settings, seed, run, place, recipe.images.max_pixels), say)
 
 
 def least_workers(settings: Finetune) -> int:
@@ -75,13 +101,14 @@ def least_workers(settings: Finetune) -> int:
     return settings.workers[0] if isinstance(settings.workers, tuple) else settings.workers
 
 
-def _catalog(recipe: Recipe, run: RunDirectory, say: Callable[[str], None]) -> None:
+def _catalog(recipe: Recipe, run: RunDirectory, wait: bool, say: Callable[[str], None]) -> None:
     """Plan a run that mines nothing, anew: its images and the captions they came with."""
     mines = run.read_plan() is not None and build_stages(run.read_recipe())
     if not mines and not build_stages(recipe):
-        plan = refresh_catalog(recipe, run, lambda: None, say, False)
-        run.write_recipe(recipe)
-        run.write_plan(plan)
+        with held(run.root, "connote finetune", wait=wait, say=say):
+            plan = refresh_catalog(recipe, run, lambda _: None, say, False)
+            run.write_recipe(recipe)
+            run.write_plan(plan)
 
 
 def _train(job: Job, say: Callable[[str], None]) -> None:

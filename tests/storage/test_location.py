@@ -121,3 +121,10 @@ def test_an_object_store_round_trip(bucket: str) -> None:
     assert not place.exists()
     with pytest.raises(StorageError, match="does not exist"):
         place.read_bytes()
+
+
+def test_a_bucket_that_is_not_there_is_named(bucket: str) -> None:
+    with pytest.raises(
+        StorageError, match=r"s3://photographs/a: no such bucket; create it, or correct its name"
+    ):
+        Location("s3://photographs/a").write_bytes(b"x")

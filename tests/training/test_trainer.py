@@ -78,7 +78,7 @@ def test_a_run_that_mines_nothing_is_cataloged_anew(
         run.write_recipe(plain)
     plan, asked = run.read_plan(), list[bool]()
     monkeypatch.setattr(trainer, "refresh_catalog", lambda *_: asked.append(True) or plan)
-    trainer._catalog(plain, run, print)
+    trainer._catalog(plain, run, False, print)
     assert asked == ([] if mined else [True])
 
 
