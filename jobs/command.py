@@ -168,7 +168,7 @@ def status(
     settings: Settings = None,
     address: Dashboard = None,
 ) -> None:
-    """Say what is done, what failed, and what the next run would do. Reads files; with --address asks a cluster."""
+    """Say what is done and what the next run would do. Reads files, and asks the cluster at --address."""
     from engine.rundir import RunDirectory
     from jobs.show import status_lines
 

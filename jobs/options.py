@@ -15,8 +15,8 @@ Dashboard = Annotated[
     str | None,
     typer.Option(
         "--address",
-        help="The cluster's dashboard, http://HOST:8265; by default RAY_API_SERVER_ADDRESS or RAY_ADDRESS, else "
-        "this machine's.",
+        help="The cluster's dashboard, http://HOST:8265; by default RAY_API_SERVER_ADDRESS or RAY_ADDRESS, "
+        "else this machine's.",
     ),
 ]
 Verbose = Annotated[bool, typer.Option(help="Show Ray's and the workers' logs.")]

@@ -1,4 +1,4 @@
-"""What a supervisor's own Ray job does: `python -m jobs.supervise ID`; `connote submit --detach` starts it."""
+"""The supervisor's own Ray job, which `connote submit --detach` starts: `python -m jobs.supervise ID`."""
 
 from __future__ import annotations
 

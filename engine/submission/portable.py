@@ -52,7 +52,7 @@ def _data(recipe: Recipe) -> Iterator[tuple[str, str]]:
 
 def _is_relative(uri: str) -> bool:
     # A home directory is that of whoever started the node.
-    return "://" not in uri and not os.path.isabs(uri)
+    return "://" not in uri and not uri.startswith("/")
 
 
 def environment(asked: Sequence[str], here: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 
 from engine.errors import RecipeError, StorageError
 from engine.statuses import INTERRUPTED, OK, STOPPED
@@ -30,8 +31,8 @@ def check_free(service: JobService, run: RunJobs) -> None:
     for record in _running(run.among(records, Kind.attempt)):
         if recipe_of(record) != run.recipe:
             raise RecipeError(
-                f"job {record.id} is running {run.uri} by another recipe or with other settings; wait for it, "
-                f"or end it first: connote stop {run.uri}"
+                f"job {record.id} is running {run.uri} by another recipe or with other settings; wait "
+                f"for it, or end it first: connote stop {run.uri}"
             )
 
 
@@ -127,12 +128,12 @@ def follow(
             raise _none(run)
         if attempts and (log is None or log.id != attempts[-1].id):
             log = LogReader(service, attempts[-1].id, write)
-            log.read(lambda id=log.id: _over(service, id))
+            log.read(partial(_over, service, log.id))
             continue
         if not _running([*attempts, *supervisors]):
             return _status((supervisors or attempts)[-1])
         if log:
-            log.read(lambda id=log.id: _over(service, id))
+            log.read(partial(_over, service, log.id))
         sleep(_POLL_S)
 
 

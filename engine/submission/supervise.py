@@ -182,8 +182,8 @@ class Supervisor:
             except Unreachable as error:
                 if waited >= self._plan.patience_s:
                     raise StorageError(
-                        f"{error}, for {waited:,.0f} s now; what is finished is kept: submit the recipe again "
-                        "when it does"
+                        f"{error}, for {waited:,.0f} s now; what is finished is kept: submit the recipe "
+                        "again when it does"
                     ) from error
                 if not waited:
                     self._voice.say(f"connote: {error}; asking for up to {self._plan.patience_s:,.0f} s")
