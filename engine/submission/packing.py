@@ -59,11 +59,11 @@ class Parcel:
 
     def lines(self) -> Iterator[str]:
         """What is sent and what is not, for the user."""
-        yield f"sending    {len(self.files):,} files of {self.root}, {_mib(self.size)}"
+        yield f"sending    {self.root}: files {len(self.files):,}, {_size(self.size)}"
         for reason in self.left_out[:_SHOWN]:
             yield f"           not {reason}"
-        if rest := len(self.left_out) - _SHOWN:
-            yield from [f"           not {rest:,} others of such kinds"] if rest > 0 else []
+        if (rest := len(self.left_out) - _SHOWN) > 0:
+            yield f"           not {rest:,} others of such kinds"
 
 
 def pack(root: Path, always: Path) -> Parcel:
@@ -138,7 +138,7 @@ def _no_source(path: Path) -> str:
     if not os.access(path, os.R_OK):
         return "may not be read"
     size = path.stat().st_size
-    return f"data, {_mib(size)}" if size > _LARGE.get(path.suffix.lower(), size) else ""
+    return f"data, {_size(size)}" if size > _LARGE.get(path.suffix.lower(), size) else ""
 
 
 def _check_names(root: Path, files: tuple[Path, ...]) -> None:
@@ -165,13 +165,13 @@ def _refuse_number(root: Path, sizes: dict[Path, int]) -> None:
 
 def _refuse_size(root: Path, sizes: dict[Path, int]) -> None:
     largest = sorted(sizes, key=lambda path: sizes[path], reverse=True)[:_SHOWN]
-    named = ", ".join(f"{path.relative_to(root)} ({_mib(sizes[path])})" for path in largest)
+    named = ", ".join(f"{path.relative_to(root)} ({_size(sizes[path])})" for path in largest)
     folders = Counter[str]()
     for path, size in sizes.items():
         folders[_top(root, path)] += size
-    within = ", ".join(f"{name} ({_mib(size)})" for name, size in folders.most_common(3))
+    within = ", ".join(f"{name} ({_size(size)})" for name, size in folders.most_common(3))
     raise RecipeError(
-        f"{root}: {_mib(sum(sizes.values()))} would be sent, and {_mib(MOST_BYTES)} is the most; the largest "
+        f"{root}: {_size(sum(sizes.values()))} would be sent, and {_size(MOST_BYTES)} is the most; the largest "
         f"files are {named}, the largest folders {within}; name in .gitignore what the jobs do not need, "
         "and put data where the nodes reach it"
     )
@@ -182,5 +182,5 @@ def _top(root: Path, path: Path) -> str:
     return f"{first}/" if below else "."
 
 
-def _mib(size: int) -> str:
-    return f"{size / _MIB:,.1f} MiB"
+def _size(size: int) -> str:
+    return f"{size / _MIB:,.1f} MiB" if size >= _MIB else f"{size / 1024:,.1f} KiB"

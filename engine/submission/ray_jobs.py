@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import Any, NoReturn, TypeVar
 import aiohttp
 import ray
 import requests
+from ray.exceptions import AuthenticationError
 from ray.job_submission import JobSubmissionClient
 
 from engine.errors import RecipeError
@@ -18,6 +20,10 @@ from engine.submission.address import PORT, check_reachable
 from engine.submission.service import Phase, Record, Request, Taken, Unreachable
 
 Answer = TypeVar("Answer")
+
+# Ray's client tells of uploads and closed connections at a level of its own choice.
+for name in (JobSubmissionClient.__module__, JobSubmissionClient.__mro__[1].__module__):
+    logging.getLogger(name).setLevel(logging.WARNING)
 
 #: Ray's client waits for ever for a head node that was unplugged.
 _TIMEOUT_S = 60.0
@@ -75,8 +81,13 @@ class RayJobs:
             ) from error
         except requests.exceptions.RequestException as error:
             raise RecipeError(f"address {url}: no Ray dashboard ({error}); {needed}") from error
+        except AuthenticationError as error:
+            raise RecipeError(
+                f"the cluster at {url} asks for a token, and what came from here is none or another: set "
+                "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the cluster's "
+                "(`ray get-auth-token` prints it on the head node)"
+            ) from error
         except (RuntimeError, ValueError, KeyError, TypeError) as error:
-            # Also a token that is missing or wrong, of which Ray's own message says what to do.
             raise RecipeError(f"address {url}: {error}; {needed}") from error
         if client.ray_version != ray.__version__:
             raise RecipeError(

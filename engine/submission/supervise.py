@@ -75,6 +75,7 @@ class Supervisor:
         self._service, self._run, self._plan, self._voice = service, run, plan, voice
         self._sleep = sleep
         self._current: str | None = None  # the attempt that may be on the cluster
+        self._numbers: dict[str, int] = {}  # of each job's last attempt
         self._stops: frozenset[str] = frozenset()  # the marks of stops that came before this attempt
 
     def supervise(self) -> int:
@@ -135,7 +136,9 @@ class Supervisor:
         """Start the next attempt and return its name; whoever started it first, it is followed."""
         known = self._patiently(self._service.records)
         self._stops = self._marks(known)
-        number = self._run.next_number(known, Kind.attempt, job.name)
+        # A restarted head knows none of the old names: ours go on counting, so that logs tell them apart.
+        number = max(self._run.next_number(known, Kind.attempt, job.name), self._numbers.get(job.name, 0) + 1)
+        self._numbers[job.name] = number
         id = self._run.name(job.name, number)
         request = Request(id, job.command, self._run.notes(Kind.attempt, job.name, number))
         self._current = id
@@ -199,6 +202,6 @@ class Supervisor:
             self._voice.say("\nconnote: nothing of the run was running; submit the recipe again to go on")
             return
         self._voice.say(
-            f"\nconnote: {self._current} runs on where the cluster has it, but is not submitted again if it "
+            f"\nconnote: {self._current} runs on in the cluster, but is not submitted again if it "
             f"fails; submit the recipe again to follow it, or end it: connote stop {self._run.uri}"
         )
