@@ -40,17 +40,20 @@ def detach(service: JobService, run: RunJobs, plan: Plan, say: Callable[[str], N
     return id
 
 
-def supervise_from_inside(service: JobService, id: str, voice: Voice) -> int:
+def supervise_from_inside(
+    service: JobService, id: str, voice: Voice, sleep: Callable[[float], None] = time.sleep
+) -> int:
     """What the supervisor's job does; returns its exit status.
 
     Args:
         service: the cluster's jobs.
         id: this job's name.
         voice: whose lines are this job's log.
+        sleep: waits so many seconds.
     """
     record = service.record(id)
     if record is None or _PLAN not in record.notes:
         raise RecipeError(f"{id} is no supervisor's job; submit a recipe with connote submit --detach")
     plan = json.loads(record.notes[_PLAN])
     jobs = [Job(**job) for job in plan.pop("jobs")]
-    return Supervisor(service, RunJobs.of(record), Plan(jobs=jobs, **plan), voice).supervise()
+    return Supervisor(service, RunJobs.of(record), Plan(jobs=jobs, **plan), voice, sleep).supervise()

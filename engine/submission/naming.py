@@ -5,6 +5,7 @@ Names derive from the run directory: of two who submit the same attempt, the clu
 
 from __future__ import annotations
 
+import math
 import re
 import socket
 from collections.abc import Iterable
@@ -65,11 +66,15 @@ class RunJobs:
             and record.notes.get(_KIND) == kind
             and job in (None, record.notes.get(_JOB))
         ]
-        return sorted(found, key=lambda record: (record.started or float("inf"), number_of(record)))
+        return sorted(found, key=lambda record: (_started(record), number_of(record)))
 
     def next_number(self, records: Iterable[Record], kind: Kind, job: str) -> int:
         """The number of the next job of that name."""
         return 1 + max((number_of(record) for record in self.among(records, kind, job)), default=0)
+
+
+def _started(record: Record) -> float:
+    return math.inf if record.started is None else record.started
 
 
 def number_of(record: Record) -> int:

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from engine.errors import RecipeError
 from engine.recipe import Recipe
 
+#: An encoder in a run directory.
+_TRAINED_HERE = "connote:"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -42,6 +44,9 @@ def _data(recipe: Recipe) -> Iterator[tuple[str, str]]:
         yield "images.uri", uri
     if recipe.images.annotations:
         yield "images.annotations", recipe.images.annotations
+    for name in recipe.embed.encoders if recipe.embed else ():
+        if name.startswith(_TRAINED_HERE):
+            yield "embed.encoders", name.removeprefix(_TRAINED_HERE)
     if recipe.evaluate:
         for each in recipe.evaluate.asked:
             if each.run:
