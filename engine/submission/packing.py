@@ -172,8 +172,8 @@ def _refuse_size(root: Path, sizes: dict[Path, int]) -> None:
     within = ", ".join(f"{name} ({_size(size)})" for name, size in folders.most_common(3))
     raise RecipeError(
         f"{root}: {_size(sum(sizes.values()))} would be sent, and {_size(MOST_BYTES)} is the most; the "
-        f"largest files are {named}, the largest folders {within}; name in .gitignore what the jobs do not need, "
-        "and put data where the nodes reach it"
+        f"largest files are {named}, the largest folders {within}; name in .gitignore what the jobs do not "
+        "need, and put data where the nodes reach it"
     )
 
 

@@ -76,7 +76,7 @@ class Supervisor:
         self._sleep = sleep
         self._current: str | None = None  # the attempt that may be on the cluster
         self._numbers: dict[str, int] = {}  # of each job's last attempt
-        self._stops: frozenset[str] = frozenset()  # the marks of stops that came before this attempt
+        self._stops: frozenset[str] = frozenset()  # the marks of stops that came before us
 
     def supervise(self) -> int:
         """Submit, follow and submit again until the run is complete or nothing more can be done.
@@ -92,6 +92,7 @@ class Supervisor:
         """
         try:
             known = self._patiently(self._service.records)
+            self._stops = self._marks(known)
             running = [each for each in self._run.among(known, Kind.attempt) if not each.ended]
             for job, found in self._left(running[-1] if running else None):
                 if (status := self._complete(job, found)) != OK:
@@ -135,7 +136,6 @@ class Supervisor:
     def _submit(self, job: Job) -> str:
         """Start the next attempt and return its name; whoever started it first, it is followed."""
         known = self._patiently(self._service.records)
-        self._stops = self._marks(known)
         # A restarted head knows none of the old names: ours go on counting, so that logs tell them apart.
         number = max(self._run.next_number(known, Kind.attempt, job.name), self._numbers.get(job.name, 0) + 1)
         self._numbers[job.name] = number
@@ -171,7 +171,10 @@ class Supervisor:
         seconds = min(self._plan.pause_s * 2 ** (tried - 2), _LONGEST_PAUSE_S)
         self._voice.say(f"connote: attempt {tried} of {self._plan.attempts} in {seconds:g} s")
         self._sleep(seconds)
-        return bool(self._marks(self._patiently(self._service.records)) - self._stops)
+        marks = self._marks(self._patiently(self._service.records))
+        asked = bool(marks - self._stops)
+        self._stops &= marks  # a restarted head gives an old mark's name to a new one
+        return asked
 
     def _marks(self, records: Sequence[Record]) -> frozenset[str]:
         return frozenset(record.id for record in self._run.among(records, Kind.stop))

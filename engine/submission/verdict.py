@@ -71,6 +71,8 @@ def judge(record: Record | None, accepted: bool) -> Verdict:
 def _failed(code: int) -> str:
     if code == STOPPED:
         return "stopped (status 3): storage, a source or a generator failed; its log says which"
+    if code == INTERRUPTED:
+        return "was interrupted (SIGTERM or Ctrl-C), not by connote stop"
     number = -code if code < 0 else code - 128
     if number > 0 and number in signal.valid_signals():
         return f"was ended by {signal.Signals(number).name}"

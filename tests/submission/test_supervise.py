@@ -175,6 +175,30 @@ def test_the_stop_of_another_run_and_an_old_one_are_not_heeded() -> None:
     assert watched.supervise() == 0
 
 
+def test_an_old_stop_does_not_end_the_supervision_of_a_running_attempt() -> None:
+    cluster = Cluster(DONE)
+    cluster.add("old", RUN.notes(Kind.stop, "stop", 1))
+    cluster.add("theirs", RUN.notes(Kind.attempt, "mine", 1), KILLED)
+    assert Watched(cluster).supervise() == 0
+
+
+def test_a_stop_under_an_old_name_after_the_head_was_restarted_is_found() -> None:
+    killed = End(KILLED.phase, -9, asked=1)
+    cluster = Cluster(killed, killed, DONE)
+    mark = Request("stop-1", "true", RUN.notes(Kind.stop, "stop", 1))
+    cluster.add(mark.id, dict(mark.notes))
+    watched = Watched(cluster)
+
+    def at_sleep(sleep: int) -> None:
+        if sleep == 0:
+            cluster.jobs.clear()
+        else:
+            cluster.submit(mark)
+
+    watched.at_sleep = at_sleep
+    assert watched.supervise() == 130
+
+
 def test_a_running_attempt_is_followed_and_counts() -> None:
     cluster = Cluster(KILLED, DONE)
     cluster.add("theirs", {**RUN.notes(Kind.attempt, "mine", 4), "connote_host": "far"}, KILLED)

@@ -17,7 +17,7 @@ from engine.submission.verdict import judge
         (3, "", 3, True, "storage, a source or a generator"),
         (126, "", 2, False, "python"),
         (127, "sh: 1: python: not found", 2, False, "python"),
-        (130, "", 3, True, "SIGINT"),
+        (130, "", 3, True, "interrupted"),
         (143, "", 3, True, "SIGTERM"),
         (-9, "", 3, True, "SIGKILL"),
         (137, "", 3, True, "SIGKILL"),
