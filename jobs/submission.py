@@ -39,10 +39,10 @@ def submit(
     """Run a recipe on a cluster, from anywhere: again and again until it is complete."""
     from engine.submission import detached
     from engine.submission.packing import pack
-    from engine.submission.plan import jobs_of
+    from engine.submission.plan import Plan, jobs_of
     from engine.submission.portable import check_paths, environment, places
     from engine.submission.runs import check_free
-    from engine.submission.supervise import Plan, Supervisor, Voice
+    from engine.submission.supervise import Supervisor, Voice
     from jobs.mine import prepare
 
     recipe, directory = prepare(recipe_path, out, settings or [])

@@ -10,8 +10,9 @@ from dataclasses import asdict
 
 from engine.errors import RecipeError, StorageError
 from engine.submission.naming import Kind, RunJobs
+from engine.submission.plan import Job, Plan
 from engine.submission.service import JobService, Phase, Request, Taken
-from engine.submission.supervise import Job, Plan, Supervisor, Voice
+from engine.submission.supervise import Supervisor, Voice
 
 #: The job's own command line would be the other place; it is shown to people.
 _PLAN = "connote_plan"

@@ -4,16 +4,41 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import RecipeError
 from engine.recipe import Recipe
-from engine.submission.supervise import Job
 
 #: Sections that `connote run` needs one of; with it that one job does every section.
 _STAGES = ("describe", "associate", "caption", "vqascore", "embed")
 #: Sections that do without: every other one needs the vectors of `embed`.
 _ALONE = ("evaluate", "finetune")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One of a recipe's jobs: its name, and the command line that does it."""
+
+    name: str
+    command: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be complete, and how hard it is tried.
+
+    Attributes:
+        jobs: in their order.
+        attempts: that each has, one that was found running among them.
+        pause_s: before the second attempt, in seconds; it doubles with each, up to five minutes.
+        patience_s: how long a cluster that does not answer is asked again, in seconds.
+    """
+
+    jobs: Sequence[Job]
+    attempts: int = 10
+    pause_s: float = 10.0
+    patience_s: float = 1800.0
 
 
 def jobs_of(recipe: Recipe, path: Path, root: Path, options: Sequence[str]) -> list[Job]:

@@ -14,6 +14,7 @@ from engine.errors import StorageError
 from engine.statuses import INTERRUPTED, OK, REFUSED
 from engine.submission.log_reader import LogReader
 from engine.submission.naming import Kind, RunJobs, host_of, job_of
+from engine.submission.plan import Job, Plan
 from engine.submission.service import JobService, Record, Request, Taken, Unreachable
 from engine.submission.verdict import judge
 
@@ -22,31 +23,6 @@ Answer = TypeVar("Answer")
 #: Seconds between two questions where no log tells that something happens.
 _POLL_S = 2.0
 _LONGEST_PAUSE_S = 300.0
-
-
-@dataclass(frozen=True)
-class Job:
-    """One of a recipe's jobs: its name, and the command line that does it."""
-
-    name: str
-    command: str
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is to be complete, and how hard it is tried.
-
-    Attributes:
-        jobs: in their order.
-        attempts: that each has, one that was found running among them.
-        pause_s: before the second attempt, in seconds; it doubles with each, up to five minutes.
-        patience_s: how long a cluster that does not answer is asked again, in seconds.
-    """
-
-    jobs: Sequence[Job]
-    attempts: int = 10
-    pause_s: float = 10.0
-    patience_s: float = 1800.0
 
 
 @dataclass(frozen=True)

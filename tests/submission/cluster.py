@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from engine.submission.naming import RunJobs
+from engine.submission.plan import Job, Plan
 from engine.submission.service import Phase, Record, Request, Taken, Unreachable
-from engine.submission.supervise import Job, Plan, Supervisor, Voice
+from engine.submission.supervise import Supervisor, Voice
 
 RUN = RunJobs("/data/run", "recipe")
 

@@ -9,7 +9,8 @@ from engine.errors import RecipeError, StorageError
 from engine.submission import runs
 from engine.submission.detached import detach, supervise_from_inside
 from engine.submission.naming import Kind, RunJobs
-from engine.submission.supervise import Job, Plan, Voice
+from engine.submission.plan import Job, Plan
+from engine.submission.supervise import Voice
 from tests.submission.cluster import DONE, KILLED, RUN, STOPPED, Cluster, End
 
 LONG = replace(DONE, asked=10_000)
