@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -33,8 +34,9 @@ _PORTS = (
 class Head:
     """The head node. It asks for a token, which processes with `variables` in their environment have."""
 
-    def __init__(self, scratch: Path) -> None:
-        self._scratch = scratch
+    def __init__(self) -> None:
+        # Ray's sockets lie below it, and their names may have 107 characters.
+        self._scratch = tempfile.mkdtemp(prefix="head-", dir="/tmp")
         self._ports = {name: free_port() for name in _PORTS}
         self.variables = {
             "PATH": _PATH,
@@ -80,19 +82,24 @@ class Head:
 
     def kill(self) -> None:
         """SIGKILL all its processes, as when the machine is unplugged."""
-        found = [self._node.pid, *(child.pid for child in self._processes())]
-        for pid in found:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        found = self._processes()
+        for process in found:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         self._node.wait()
-        psutil.wait_procs([psutil.Process(pid) for pid in found if psutil.pid_exists(pid)], timeout=30)
+        psutil.wait_procs(found, timeout=30)
+
+    def remove(self) -> None:
+        """Kill it for good."""
+        self.kill()
+        shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _processes(self) -> list[psutil.Process]:
         """What it started, and what these started, though their parents may be gone."""
         roots = []
         for process in psutil.process_iter():
             with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                if str(self._scratch) in " ".join(process.cmdline()):
+                if self._scratch in " ".join(process.cmdline()):
                     roots.append(process)
         with suppress(psutil.NoSuchProcess):
             roots.append(psutil.Process(self._node.pid))

@@ -20,14 +20,13 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
-    # Unix sockets lie below it, whose names are short.
-    head = Head(tmp_path_factory.mktemp("ray"))
+def head() -> Iterator[Head]:
+    head = Head()
     with pytest.MonkeyPatch.context() as patch:
         for name, value in head.variables.items():
             patch.setenv(name, value)
         yield head
-    head.kill()
+    head.remove()
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +91,7 @@ def test_a_checkout_runs_and_its_killed_driver_is_submitted_again(
     process = submit(head, out, "--env", "GREETING=it runs from the checkout", "--attempts", "3")
     process.wait_for(lambda: committed(out, 4))
     process_of("jobs.mine", str(out)).send_signal(signal.SIGKILL)
+    assert not committed(out, 3 * runs.PARTS), "the kill came too late to show anything"
     said = process.end(300)
     assert process.returncode == 0, said
     assert "mine-1 was ended by SIGKILL" in said
@@ -120,10 +120,11 @@ def test_detached_it_survives_the_terminal(
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.wait_for(lambda: committed(out, 4))
+    process_of("jobs.mine", str(out)).send_signal(signal.SIGKILL)
+    assert not committed(out, 3 * runs.PARTS), "the kill came too late to show anything"
     again = submit(head, out)
     assert "is being supervised by job" in again.end()
     assert again.returncode == 2
-    process_of("jobs.mine", str(out)).send_signal(signal.SIGKILL)
     follower = connote("logs", head, out, "--follow")
     said = follower.end(300)
     assert follower.returncode == 0, said
@@ -132,8 +133,9 @@ def test_detached_it_survives_the_terminal(
 
 
 def test_a_lost_supervisor_is_followed_by_another_and_stopped_by_hand(
-    head: Head, work: Path, tmp_path: Path
+    head: Head, images: Path, work: Path, tmp_path: Path
 ) -> None:
+    runs.write_recipe(work / "recipe.yaml", images, delay_s=2.0)  # it is never complete
     out = tmp_path / "out"
     detached = submit(head, out, "--detach")
     assert "which supervises" in detached.end()
