@@ -49,7 +49,7 @@ def work(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with a slow recipe, whose run directory is beside it."""
     work = tmp_path / "work"
     work.mkdir()
-    runs.write_recipe(work / "recipe.yaml", images, delay_s=0.1)
+    runs.write_recipe(work / "recipe.yaml", images, delay_s=0.06)
     monkeypatch.chdir(work)
     return work
 
@@ -89,7 +89,7 @@ def test_a_checkout_runs_and_its_killed_driver_is_submitted_again(
     (work / ".env").write_text("SECRET=1")
     out = tmp_path / "out"
     process = submit(head, out, "--env", "GREETING=it runs from the checkout", "--attempts", "3")
-    process.wait_for(lambda: committed(out, 4))
+    process.wait_for(lambda: committed(out, 3))
     process_of("jobs.mine", str(out)).send_signal(signal.SIGKILL)
     assert not committed(out, 3 * runs.PARTS), "the kill came too late to show anything"
     said = process.end(300)
@@ -119,7 +119,7 @@ def test_detached_it_survives_the_terminal(
     process.wait_for(lambda: "which supervises" in process.said())
     process.send_signal(signal.SIGKILL)
     process.wait()
-    process.wait_for(lambda: committed(out, 4))
+    process.wait_for(lambda: committed(out, 3))
     process_of("jobs.mine", str(out)).send_signal(signal.SIGKILL)
     assert not committed(out, 3 * runs.PARTS), "the kill came too late to show anything"
     again = submit(head, out)
@@ -161,7 +161,7 @@ def test_the_head_is_killed_and_started_again(
 ) -> None:
     out = tmp_path / "out"
     process = submit(head, out, "--attempts", "2")
-    process.wait_for(lambda: committed(out, 4))
+    process.wait_for(lambda: committed(out, 3))
     head.kill()
     assert not committed(out, 3 * runs.PARTS), "the kill came too late to show anything"
     process.wait_for(lambda: "does not answer" in process.said())
