@@ -13,24 +13,14 @@ from typing import Annotated, TypedDict
 import typer
 
 from engine.errors import ConnoteError, RecipeError, RunHeld
-from jobs.mine import HELD, OK, REFUSED, STOPPED, exit_status, prepare
-
-#: Exit status after Ctrl-C, as shells report it.
-INTERRUPTED = 130
+from engine.statuses import HELD, INTERRUPTED, OK, REFUSED, STOPPED
+from jobs import submission
+from jobs.mine import exit_status, prepare
+from jobs.options import Address, Dashboard, Out, RecipePath, RunUri, Settings, Verbose, Wait
 
 app = typer.Typer(
     help="Mine what images mean.", no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False
 )
-
-RecipePath = Annotated[Path, typer.Argument(help="The recipe, a YAML file.", metavar="RECIPE")]
-RunUri = Annotated[str, typer.Argument(help="The run directory: a path or URI.", metavar="RUN")]
-Out = Annotated[str | None, typer.Option(help="Where the run writes; replaces run.out.")]
-Address = Annotated[str | None, typer.Option(help="A Ray cluster; by default RAY_ADDRESS, else local.")]
-Verbose = Annotated[bool, typer.Option(help="Show Ray's and the workers' logs.")]
-Wait = Annotated[
-    bool, typer.Option("--wait", help="Wait for another command on the run to end, and for missing nodes.")
-]
-Settings = Annotated[list[str] | None, typer.Option("--set", help="section.key=value; may be repeated.")]
 
 
 class Joining(TypedDict):
@@ -194,11 +184,15 @@ def status(
         Path | None, typer.Option("--recipe", help="Compare with this recipe instead of the run's own.")
     ] = None,
     settings: Settings = None,
+    address: Dashboard = None,
 ) -> None:
-    """Say what is done, what failed, and what the next run would do. Reads files only."""
+    """Say what is done and what the next run would do. Reads files, and asks the cluster at --address."""
     from engine.rundir import RunDirectory
     from jobs.show import status_lines
 
+    if address:
+        for line in submission.job_lines(run_uri, address):
+            _say(line)
     for line in status_lines(RunDirectory.at(run_uri), recipe_path, settings or []):
         _say(line)
 
@@ -233,6 +227,10 @@ def show(
 
     for line in sample_lines(RunDirectory.at(run_uri), images):
         _say(line)
+
+
+for of_jobs in (submission.submit, submission.logs, submission.stop):
+    app.command()(of_jobs)
 
 
 def _say(line: str) -> None:

@@ -8,9 +8,7 @@ from typing import Any
 from engine.errors import RecipeError
 from engine.recipe import Recipe, Run, load_recipe
 from engine.rundir import RunDirectory
-
-#: Exit status (README): some samples failed, but no more than the recipe allows, is a success.
-OK, TOO_MANY_FAILED, REFUSED, STOPPED, HELD = 0, 1, 2, 3, 4
+from engine.statuses import OK, TOO_MANY_FAILED
 
 
 def prepare(path: Path, out: str | None, settings: list[str]) -> tuple[Recipe, RunDirectory]:

@@ -93,7 +93,7 @@ def _start(address: str | None, cpus: float, verbose: bool) -> None:
     if address and address.startswith("ray://"):
         raise RecipeError(
             f"address {address}: Ray Data does not run through Ray Client; run the command on a node of the "
-            "cluster, or as a job: ray job submit --address http://HEAD:8265 -- python -m jobs.mine RECIPE"
+            "cluster, or from here: connote submit RECIPE --address http://HEAD:8265"
         )
     options: dict[str, Any] = {"logging_level": level, "log_to_driver": verbose}
     if address:

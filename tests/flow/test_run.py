@@ -228,4 +228,4 @@ def test_an_address_where_nobody_is_is_refused_at_once(images: Path, tmp_path: P
 def test_a_ray_client_address_is_refused(images: Path, tmp_path: Path, out: Path) -> None:
     recipe = runs.write_recipe(tmp_path / "recipe.yaml", images)
     text = runs.finish_alone(recipe, out, "--address", "ray://127.0.0.1:10001", status=2)
-    assert "ray job submit" in text
+    assert "connote submit" in text
