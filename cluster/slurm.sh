@@ -50,7 +50,7 @@ trap 'rm -f "$status"' EXIT
 srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 \
     ray symmetric-run --address "$address" --min-nodes "$SLURM_JOB_NUM_NODES" \
     --num-cpus="${SLURM_CPUS_PER_TASK:-1}" --num-gpus="${SLURM_GPUS_ON_NODE:-0}" \
-    --temp-dir="/tmp/ray-$SLURM_JOB_ID" --include-dashboard=false -- \
+    --temp-dir="/tmp/ray-$SLURM_JOB_ID" -- \
     bash -c 'connote run "${@:2}"; echo $? > "$1"' connote "$status" "$recipe" --address "$address" "$@" || true
 
 # 75 (try again later): Ray was lost before the recipe ended.
