@@ -45,7 +45,7 @@ Measurements = Mapping[tuple[str, str], Measured]
 def measured(run: RunDirectory) -> dict[tuple[str, str], Measured]:
     """What the last session in this run directory measured of each stage that computed something.
 
-    Empty where there was none, or where a model of its recipe is not there any more.
+    Empty where there was none, or where its recipe cannot be used any more: a model is gone, say.
 
     Raises:
         StorageError: the run directory cannot be read.
@@ -53,8 +53,8 @@ def measured(run: RunDirectory) -> dict[tuple[str, str], Measured]:
     summary = run.read_summary()
     if summary is None:
         return {}
-    recipe = run.read_recipe()
     try:
+        recipe = run.read_recipe()
         stages = build_stages(recipe)
     except RecipeError:
         return {}

@@ -59,7 +59,7 @@ def test_every_file_that_it_names_is_there() -> None:
     assert len(set(named)) > 10
     for name in set(named):
         assert any((base / name).exists() for base in (ROOT, CLUSTER)), name
-    for name in re.findall(r"`([\w-]+\.(?:yaml|sh)|Containerfile\.\w+)`", GUIDE):
+    for name in re.findall(r"`([\w-]+\.(?:yaml|sh)|grafana\.json|Containerfile\.\w+)`", GUIDE):
         assert (CLUSTER / name).exists(), name
     for name in re.findall(r"\]\(([^)]+)\)", GUIDE):
         assert (CLUSTER / name).exists(), name

@@ -43,5 +43,11 @@ def test_nothing_is_measured_where_no_session_ended(tmp_path: Path) -> None:
     assert (measured(run), images_in(run)) == ({}, None)
 
 
+def test_nothing_is_measured_by_a_recipe_that_is_refused_now(tmp_path: Path) -> None:
+    run = runs.finished(tmp_path)
+    (tmp_path / "recipe.yaml").write_text("images: {source: folder, uri: nowhere, of_old: 1}")
+    assert measured(run) == {}
+
+
 def test_images_are_counted_in_the_plan(tmp_path: Path) -> None:
     assert images_in(runs.finished(tmp_path)) == 12
