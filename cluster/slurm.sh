@@ -41,6 +41,9 @@ export RAY_AUTH_TOKEN RAY_AUTH_MODE=token
 # Imports from a shared disk take their time, with many nodes more of it.
 export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=${RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT:-600}
 export RAY_worker_niceness=0 RAY_USAGE_STATS_ENABLED=0
+# Ray's files on each node's own disk; /tmp/ray may belong to another user. (With --temp-dir in its place
+# symmetric-run would not find the Ray that it has started.)
+export RAY_TMPDIR=/tmp/connote-$SLURM_JOB_ID
 
 # On every node: Ray is started, the first node runs the recipe, and all of them leave when that ends. What
 # srun returns is the greatest status of its tasks, so the recipe's own is kept in a file.
@@ -49,8 +52,7 @@ trap 'rm -f "$status"' EXIT
 # shellcheck disable=SC2016 # the inner shell replaces what stands in single quotes
 srun --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 \
     ray symmetric-run --address "$address" --min-nodes "$SLURM_JOB_NUM_NODES" \
-    --num-cpus="${SLURM_CPUS_PER_TASK:-1}" --num-gpus="${SLURM_GPUS_ON_NODE:-0}" \
-    --temp-dir="/tmp/ray-$SLURM_JOB_ID" -- \
+    --num-cpus="${SLURM_CPUS_PER_TASK:-1}" --num-gpus="${SLURM_GPUS_ON_NODE:-0}" -- \
     bash -c 'connote run "${@:2}"; echo $? > "$1"' connote "$status" "$recipe" --address "$address" "$@" || true
 
 # 75 (try again later): Ray was lost before the recipe ended.
