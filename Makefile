@@ -38,6 +38,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/shellcheck cluster/*.sh
 
 benchmarks: $(READY)
 	$(BIN)/python -m benchmarks

@@ -16,7 +16,8 @@ def summarize(session: Session, states: Sequence[StageStatus], samples: int) -> 
     Returns:
         `samples` of the run and the share of them that failed; `stages` with rows done, failed by
         reason and to do; `session` with what was computed now and at which speed: images/s,
-        output tokens/s, and per pool its actors and the share of their time with requests at work.
+        output tokens/s, and per pool its actors and the share of their time with requests at work,
+        and that time in seconds, summed over the actors.
     """
     # Stages need not stand on each other: an image that cannot be described may have its vectors.
     failed = max((state.rows_failed for state in states), default=0)
@@ -43,7 +44,11 @@ def summarize(session: Session, states: Sequence[StageStatus], samples: int) -> 
             "images_per_s": round(session.rows / seconds, 2),
             "output_tokens_per_s": round(tokens / seconds, 2),
             "pools": {
-                pool: {"actors": len(actors), "busy_share": round(session.busy_share(pool), 4)}
+                pool: {
+                    "actors": len(actors),
+                    "busy_share": round(session.busy_share(pool), 4),
+                    "busy_s": round(session.busy_seconds(pool), 3),
+                }
                 for pool, actors in session.meters.items()
             },
             "stages": {name: asdict(stage) for name, stage in session.stages.items()},

@@ -198,6 +198,30 @@ def status(
 
 
 @app.command()
+def plan(
+    recipe_path: RecipePath,
+    images: Annotated[
+        int | None, typer.Option(help="How many images; by default those in the run's catalog.", min=1)
+    ] = None,
+    rates: Annotated[
+        list[str] | None,
+        typer.Option("--rate", help="STAGE=IMAGES: images a second on one GPU; may be repeated."),
+    ] = None,
+    measured_in: Annotated[
+        str | None, typer.Option(help="A run whose statistics are used; by default the recipe's own.")
+    ] = None,
+    gpu_price: Annotated[float | None, typer.Option(help="What one GPU costs for an hour.")] = None,
+    out: Out = None,
+    settings: Settings = None,
+) -> None:
+    """Say what a run takes: requests, tokens, GPU-hours, hours, disk, cost. Reads files only."""
+    from jobs.plan import plan_lines
+
+    for line in plan_lines(recipe_path, settings or [], out, images, rates or [], measured_in, gpu_price):
+        _say(line)
+
+
+@app.command()
 def export(
     run_uri: RunUri,
     target: Annotated[Path, typer.Argument(help="The directory to write.", metavar="DIR")],

@@ -21,6 +21,7 @@ from engine.rundir import RunDirectory
 from engine.schema import PLAN
 from engine.stages import Stage, build_stages
 from engine.status import StageStatus, stage_status
+from jobs.columns import columns
 
 __all__ = ["sample_lines", "status_lines", "summary_lines"]
 
@@ -43,7 +44,7 @@ def summary_lines(summary: Mapping[str, Any], recipe: Recipe, root_uri: str) -> 
         reasons |= {f"{name} failed": stage["failed"], f"{name} flagged": flags}
         done, failed = stage["done"], sum(stage["failed"].values())
         rows.append((name, *(f"{n:,}" for n in (done, failed, stage["to_do"], sum(flags.values())))))
-    lines = ["", *_columns(rows), *_listed(reasons), "", *_speed(session)]
+    lines = ["", *columns(rows), *_listed(reasons), "", *_speed(session)]
     if summary["failed_share"] > recipe.run.max_failed_share:
         share, allowed = summary["failed_share"], recipe.run.max_failed_share
         lines.append(f"failed     {share:.1%} of the samples, more than run.max_failed_share ({allowed:.1%})")
@@ -119,7 +120,7 @@ def _state_table(states: Sequence[StageStatus]) -> list[str]:
         parts, done = f"{state.parts_done:,}/{state.parts:,}", f"{state.rows_done:,}/{state.rows:,}"
         figures = (parts, done, f"{state.rows_failed:,}", f"{state.rows_to_do:,}")
         rows.append((state.name, *figures, f"{state.name}-{state.fingerprint}"))
-    return list(_columns(rows))
+    return list(columns(rows))
 
 
 def _job_table(jobs: Sequence[JobStatus]) -> list[str]:
@@ -132,7 +133,7 @@ def _job_table(jobs: Sequence[JobStatus]) -> list[str]:
         counted = ("-", "-") if job.images is None else (f"{job.images:,}", f"{sum(job.excluded.values()):,}")
         rows.append((job.name, placed, *counted, job.place or "" if job.there else "none yet"))
     reasons = {f"{job.name} excluded": job.excluded for job in jobs}
-    return [*_columns(rows), *_listed(reasons), ""]
+    return [*columns(rows), *_listed(reasons), ""]
 
 
 def _work(states: Sequence[StageStatus], jobs: Sequence[JobStatus], unread: int) -> Iterator[str]:
@@ -172,14 +173,6 @@ def _speed(session: Mapping[str, Any]) -> list[str]:
         rate += f", {vectors / session['seconds']:,.1f} vectors/s"
     took = f"{session['samples']:,} samples in {clock(session['seconds'])}"
     return [f"speed      {rate} ({took})", *([f"busy       {busy}"] if busy else [])]
-
-
-def _columns(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    """The rows in aligned columns: numbers to the right, the first column to the left."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (f"{c:>{w}}" if i else f"{c:<{w}}" for i, (c, w) in enumerate(zip(row, widths, strict=True)))
-        yield "  ".join(cells).rstrip()
 
 
 def _listed(reasons: Mapping[str, Mapping[str, int]]) -> Iterator[str]:

@@ -11,6 +11,7 @@ from engine.catalog import first_planned
 from engine.errors import RecipeError
 from engine.flow.catalog import refresh_catalog
 from engine.flow.cluster import cluster
+from engine.flow.metrics import RunMetrics
 from engine.flow.pipeline import stream
 from engine.flow.pools import plan_pools
 from engine.flow.progress import Progress
@@ -85,9 +86,10 @@ def mine(
         if len(work):
             begun = time.monotonic()
             say(f"starting {' and '.join(pool.name for pool in pools)}; models load with the first part")
-            progress = Progress("mining", rows)
+            progress, metrics = Progress("mining", rows), RunMetrics(run.root.uri, rows)
             for report in stream(work, run, pools, recipe.run.parts_in_flight):
                 session.add(report)
+                metrics.add(report)
                 progress.add_part(report)
             progress.close()
         session.seconds = time.monotonic() - begun

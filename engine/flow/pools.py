@@ -27,6 +27,7 @@ from engine.generation.protocol import Generator, Request
 from engine.recipe import Embed, OpenAI, Recipe, Sampling, Scripted, Vllm
 from engine.rundir import RunDirectory
 from engine.stages import Part, Slices, Stage, Tally
+from engine.stages.groups import engine_settings, group_name, group_stages
 
 if TYPE_CHECKING:  # which imports torch
     from engine.encoders.bank import EncoderBank
@@ -80,21 +81,16 @@ class Pool:
 
 def plan_pools(recipe: Recipe, run: RunDirectory, stages: Sequence[Stage], retry_failed: bool) -> list[Pool]:
     """Group the stages into pools, in order."""
-    groups: list[list[Stage]] = []
-    for stage in stages:
-        if groups and groups[-1][-1].engine == stage.engine:
-            groups[-1].append(stage)
-        else:
-            groups.append([stage])
+    groups = group_stages(stages)
     pools, before = [], list[Stage]()
     for index, group in enumerate(groups):
         later = [stage for following in groups[index + 1 :] for stage in following]
         pools.append(
             Pool(
-                name=f"{group[0].engine.removeprefix('generators.')} ({_listed(group)})",
-                settings=_settings(recipe, group[0].engine),
+                name=group_name(group),
+                settings=engine_settings(recipe, group[0].engine),
                 run=run,
-                stages=tuple(group),
+                stages=group,
                 before=tuple(before),
                 images_needed_after=any(stage.sees_images for stage in later),
                 last=not later,
@@ -103,17 +99,6 @@ def plan_pools(recipe: Recipe, run: RunDirectory, stages: Sequence[Stage], retry
         )
         before += group
     return pools
-
-
-def _listed(stages: Sequence[Stage]) -> str:
-    names = [stage.name for stage in stages]
-    return ", ".join(names) if len(names) <= 3 else f"{len(names)} stages"
-
-
-def _settings(recipe: Recipe, engine: str) -> Vllm | OpenAI | Scripted | Embed:
-    if recipe.embed and engine == "embed":
-        return recipe.embed
-    return recipe.generators[engine.removeprefix("generators.")]
 
 
 class PoolActor:

@@ -81,8 +81,11 @@ class Session:
                 if known is None or meter["alive_s"] > known["alive_s"]:
                     self.meters[pool][actor] = meter
 
+    def busy_seconds(self, pool: str) -> float:
+        """How long the pool's generators had work, summed over its actors."""
+        return sum(meter["busy_s"] for meter in self.meters.get(pool, {}).values())
+
     def busy_share(self, pool: str) -> float:
         """The share of its actors' lives in which the pool's generators had work."""
-        meters = self.meters.get(pool, {}).values()
-        alive = sum(meter["alive_s"] for meter in meters)
-        return sum(meter["busy_s"] for meter in meters) / alive if alive else 0.0
+        alive = sum(meter["alive_s"] for meter in self.meters.get(pool, {}).values())
+        return self.busy_seconds(pool) / alive if alive else 0.0
