@@ -111,7 +111,11 @@ class _Worker:
             state.take(*self.found.read(self.world.device), origin=self.found.directory.uri)
             self.found = None  # its tensors have been copied
         before = state.workers[-1][1] if state.workers else size
-        at = f"going on from step {state.step:,} of {self.total:,}" if state.step else f"{self.total:,} steps"
+        at = (
+            f"going on from step {state.step:,} of {self.total:,}"
+            if state.step
+            else f"training {self.total:,} steps"
+        )
         self.tell(
             f"{at}, with {size} worker{'s' * (size > 1)}" + (_other_sums(before) if before != size else "")
         )
