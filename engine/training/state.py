@@ -18,6 +18,7 @@ from engine.training.method import Method
 from engine.training.methods import build_method
 from engine.training.optimization import build_optimizer
 from engine.training.result import start_weights, trained_weights
+from engine.training.stretches import Stretches
 from engine.training.tensors import take
 from engine.training.world import World
 
@@ -45,7 +46,7 @@ class TrainingState:
     batch: int = 0
     bad: int = 0
     before: dict[str, float] = field(default_factory=dict)
-    workers: list[tuple[int, int]] = field(default_factory=list)
+    workers: Stretches = field(default_factory=list)
 
     @classmethod
     def fresh(cls, settings: Finetune, seed: int, world: World, started: bool = True) -> TrainingState:

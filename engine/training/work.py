@@ -23,6 +23,7 @@ from engine.training.pairs_file import Pairs
 from engine.training.reader import ImageReader
 from engine.training.state import TrainingState
 from engine.training.step import LocalBatch, accumulate
+from engine.training.stretches import begin
 from engine.training.validation import Validator, score
 from engine.training.world import World
 
@@ -106,21 +107,11 @@ class _Worker:
 
     def _resume(self) -> None:
         """Take up the checkpoint, and say with how many workers it goes on."""
-        state, size = self.state, self.world.size
+        state = self.state
         if self.found is not None:
             state.take(*self.found.read(self.world.device), origin=self.found.directory.uri)
             self.found = None  # its tensors have been copied
-        before = state.workers[-1][1] if state.workers else size
-        at = (
-            f"going on from step {state.step:,} of {self.total:,}"
-            if state.step
-            else f"training {self.total:,} steps"
-        )
-        self.tell(
-            f"{at}, with {size} worker{'s' * (size > 1)}" + (_other_sums(before) if before != size else "")
-        )
-        if size != before or not state.workers:
-            state.workers.append((state.step, size))
+        self.tell(begin(state.workers, state.step, self.total, self.world.size))
 
     def _epoch(self) -> bool:
         """To the end of the epoch; returns whether it was stopped before."""
@@ -238,13 +229,6 @@ class _Worker:
         self.logs.flush()
         weights, rest = self.state.kept()
         self.checkpoints.save(self.state.step, weights, rest, score(scores) if scores else None)
-
-
-def _other_sums(before: int) -> str:
-    return (
-        f" instead of {before}: the batches are the same, and sums are taken in another order, so that the "
-        "last digits of the weights are not those of an unchanged number"
-    )
 
 
 def _too_large(settings: Finetune, error: torch.OutOfMemoryError) -> str:
