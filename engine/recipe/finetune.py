@@ -146,17 +146,15 @@ class Finetune(Section):
     def _model_is_an_encoder(cls, model: str) -> str:
         from engine.encoders.names import EncoderName
 
-        try:
-            backend = EncoderName.parse(model).backend
-        except RecipeError as error:
-            backend = model.partition(":")[0]
-            if backend in ("open_clip", "hf"):
-                raise ValueError(str(error)) from error
-        if backend not in ("open_clip", "hf"):
+        if model.partition(":")[0] not in ("open_clip", "hf"):
             raise ValueError(
                 f"'{model}' cannot be trained; name a CLIP of open_clip, as open_clip:ViT-B-32/openai, or of "
                 "transformers, as hf:openai/clip-vit-base-patch32; full and lora make one of these, too"
             )
+        try:
+            EncoderName.parse(model)
+        except RecipeError as error:
+            raise ValueError(str(error)) from error
         return model
 
     @field_validator("shares")
