@@ -25,7 +25,7 @@ from engine.storage import Location
 from engine.training import work as working
 from engine.training.captions import collect
 from engine.training.job import Job
-from engine.training.model_directory import ModelDirectory
+from engine.training.model_directory import ModelDirectory, model_lines
 from engine.training.pairs import join
 from engine.training.work import work
 from engine.training.world import World
@@ -111,10 +111,14 @@ def test_asked_to_stop_it_leaves_with_a_checkpoint(tmp_path: Path) -> None:
 
     work(job, World(), said.append, stop)
     assert not job.place.finished() and job.place.reached() == 4
+    assert model_lines(job.run) == [
+        f"model      {job.place.directory.uri}: at step 4; `connote finetune RECIPE` goes on"
+    ]
     assert any(line.startswith("there is room for more workers; stopped at step 4") for line in said)
     work(job, World(), said.append, lambda: False)
     assert "going on from step 4 of 14, with 1 worker" in said
     assert job.place.about()["workers"] == [{"from": 0, "workers": 1}]
+    assert model_lines(job.run) == job.place.lines()
     found, true = weights(job), weights(wanted)
     assert all(np.array_equal(found[name], true[name]) for name in true)
     # A number that is fixed is not asked about.
