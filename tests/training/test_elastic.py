@@ -24,13 +24,13 @@ from tests.training import runs
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 #: Enough steps that there are some left when a node has gone and another has come.
-STEPS = 384
+STEPS = 480
 #: So small a rate that sums in another order stay next to each other.
 SETTINGS: dict[str, Any] = {
     "epochs": STEPS // 12,
     "learning_rate": 1e-5,
     "checkpoint_every": 8,
-    "validate_every": 192,
+    "validate_every": 240,
 }
 
 
