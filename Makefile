@@ -10,7 +10,7 @@ HEAVY := ray or vllm or slow
 # Where it is set, every process compiles its imports anew: vLLM's take 12 s instead of 5.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint setup benchmarks requirements clean
+.PHONY: demo test test-cluster lint setup benchmarks requirements clean
 
 setup: $(READY)
 
@@ -31,8 +31,12 @@ demo: $(READY)
 # What starts Ray or vLLM wants the machine for itself; beside it everything else takes what is left.
 test: $(READY) lint
 	@$(BIN)/python -m pytest tests -m "not ($(HEAVY))" > $(VENV)/light.txt 2>&1 & light=$$!; \
-	$(BIN)/python -m pytest tests -m "$(HEAVY)"; heavy=$$?; \
+	$(BIN)/python -m pytest tests -m "($(HEAVY)) and not cluster"; heavy=$$?; \
 	wait $$light; others=$$?; cat $(VENV)/light.txt; exit $$((heavy || others))
+
+# Clusters of several nodes, started as users start them: some ten minutes more.
+test-cluster: $(READY)
+	$(BIN)/python -m pytest tests -m cluster
 
 lint: $(READY)
 	$(BIN)/ruff check .

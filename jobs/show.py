@@ -21,6 +21,7 @@ from engine.rundir import RunDirectory
 from engine.schema import PLAN
 from engine.stages import Stage, build_stages
 from engine.status import StageStatus, stage_status
+from engine.training.model_directory import model_lines
 from jobs.columns import columns
 
 __all__ = ["sample_lines", "status_lines", "summary_lines"]
@@ -86,7 +87,7 @@ def status_lines(run: RunDirectory, recipe_path: Path | None, settings: Sequence
     states, jobs = stage_status(run, plan, stages), job_status(run, recipe, plan, unread)
     lines += [*_state_table(states), *_listed({f"{s.name} failed": s.failed for s in states}), ""]
     lines += _job_table(jobs)
-    lines += [*_work(states, jobs, unread), *_other_tables(run, stages, jobs)]
+    lines += [*_work(states, jobs, unread), *_other_tables(run, stages, jobs), *model_lines(run)]
     return [*lines, *_last_session(summary)] if summary else lines
 
 

@@ -137,6 +137,14 @@ def test_the_run_ends_with_its_captions_divided(undisturbed: Path) -> None:
     # All four CLIPs accept what can be seen, and none what it evokes: they never read such captions.
     assert found["original"]["easy"] > 0.5 and found["original"]["hard"] < 0.1
     assert found["metaphor"]["hard"] > 0.5 and found["metaphor"]["easy"] < 0.1
+    figures = pq.read_table(undisturbed / "evaluation" / "figures.parquet").to_pylist()
+    score = {
+        row["set"]: row["value"]
+        for row in figures
+        if row["figure"] == "VQAScore" and row["category"] == "all"
+    }
+    # The describing model judges both, and what can be seen with more confidence.
+    assert score["literal"] > 0.6 > score["metaphor"] > 0.4
     told = (undisturbed / "evaluation" / "tables.md").read_text()
     assert "by category" in told and "captions of one image" in told.lower()
 

@@ -54,7 +54,8 @@ def test_a_dumped_recipe_loads_as_the_same(tmp_path: Path) -> None:
         ("caption={generator: vlm, draw: two}", "caption.draw: Input should be a valid integer"),
         ("describe.generator=other", "describe.generator: 'other' is not under generators (vlm)"),
         ("caption={generator: vlm}", "caption needs the section associate"),
-        ("run.part_rows=0", "run.part_rows: Input should be greater than or equal to 1"),
+        ("run.part_rows=0", "run.part_rows: Input should be greater than or equal to 1; it is 0"),
+        ("caption={generator: vlm, levels: concept}", "caption.levels: write a list, as [concept]; it is"),
         ("generators.vlm.backend=vlm", "generators.vlm"),
         ("generators.vlm.actors={min: 3, max: 2}", "max (2) is below min (3)"),
         (

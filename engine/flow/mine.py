@@ -56,7 +56,10 @@ def mine(
     """
     stages = build_stages(recipe)
     if not stages:
-        raise RecipeError("the recipe has no stage; add describe, associate, caption, vqascore or embed")
+        alone = ", or run its section finetune alone: `connote finetune RECIPE`" if recipe.finetune else ""
+        raise RecipeError(
+            f"the recipe has no stage; add describe, associate, caption, vqascore or embed{alone}"
+        )
     pools = plan_pools(recipe, run, stages, retry_failed)
     with ExitStack() as stack:
         # Ray starts only when there is work: asking a finished run again takes a second.

@@ -118,7 +118,7 @@ class Finetune(Section):
     checkpoint_every: int = Field(default=200, ge=1)  # steps
     keep: int = Field(default=2, ge=1)  # checkpoints, beside the best one
     start: str | None = None  # a model directory of this method, whose weights are gone on from
-    workers: int | tuple[int, int] = 1  # or [least, most]: as many as the cluster has
+    workers: int | tuple[int, int] = 1  # or {min, max}, or [least, most]: as many as the cluster carries
     cpus: float = Field(default=1, gt=0)  # of each worker
     gpus: float = Field(default=0, ge=0)
     decode_threads: int = Field(default=2, ge=1)  # of each worker
@@ -146,15 +146,15 @@ class Finetune(Section):
     def _model_is_an_encoder(cls, model: str) -> str:
         from engine.encoders.names import EncoderName
 
-        try:
-            backend = EncoderName.parse(model).backend
-        except RecipeError as error:
-            raise ValueError(str(error)) from error
-        if backend not in ("open_clip", "hf"):
+        if model.partition(":")[0] not in ("open_clip", "hf"):
             raise ValueError(
                 f"'{model}' cannot be trained; name a CLIP of open_clip, as open_clip:ViT-B-32/openai, or of "
                 "transformers, as hf:openai/clip-vit-base-patch32; full and lora make one of these, too"
             )
+        try:
+            EncoderName.parse(model)
+        except RecipeError as error:
+            raise ValueError(str(error)) from error
         return model
 
     @field_validator("shares")
@@ -185,12 +185,24 @@ class Finetune(Section):
             raise ValueError("shares of the new weights, from 0 to 1")
         return shares
 
+    @field_validator("workers", mode="before")
+    @classmethod
+    def _workers_as_actors(cls, given: Any) -> Any:
+        """A range may be written as that of a generator's actors."""
+        if isinstance(given, dict):
+            if given.keys() != {"min", "max"}:
+                raise ValueError("a range has min and max, as {min: 1, max: 8}")
+            return given["min"], given["max"]
+        if isinstance(given, str):
+            raise ValueError(f"'{given}' is no number from 1 up, and no range as {{min: 1, max: 8}}")
+        return given
+
     @field_validator("workers")
     @classmethod
     def _workers_are_some(cls, workers: int | tuple[int, int]) -> int | tuple[int, int]:
         least, most = workers if isinstance(workers, tuple) else (workers, workers)
         if not 1 <= least <= most:
-            raise ValueError("a number from 1 up, or [least, most]")
+            raise ValueError("a number from 1 up, or {min: least, max: most}, with min not above max")
         return workers
 
     @model_validator(mode="after")
@@ -220,6 +232,11 @@ class Finetune(Section):
     def directory(self) -> str:
         """The name of the model's directory under RUN/models."""
         return self.name or self.method
+
+    @property
+    def worker_bounds(self) -> tuple[int, int]:
+        """The least and the most workers."""
+        return self.workers if isinstance(self.workers, tuple) else (self.workers, self.workers)
 
     @property
     def by_levels(self) -> bool:

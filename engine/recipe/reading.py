@@ -75,15 +75,23 @@ def _apply(data: dict[str, Any], setting: str) -> None:
 
 
 def _explain(error: ValidationError) -> str:
-    """One line per key: its path, then what is wrong with it."""
+    """One line per key: its path, then what is wrong with it, and what it is."""
     lines: dict[str, list[str]] = {}
+    is_now: dict[str, str] = {}
     for detail in error.errors(include_url=False):
-        keys = _keys(detail["loc"])
+        path, given = ".".join(_keys(detail["loc"])) or "recipe", detail["input"]
         message = detail["msg"].removeprefix("Value error, ")
         if detail["type"] == "extra_forbidden":
             message = f"unknown key{_suggest(detail['loc'])}"
-        lines.setdefault(".".join(keys) or "recipe", []).append(message)
-    told = [f"{path}: {', or: '.join(dict.fromkeys(messages))}" for path, messages in lines.items()]
+        elif detail["type"] != "value_error" and isinstance(given, str | int | float):
+            is_now[path] = f"; it is {given!r}"
+            if detail["type"] == "tuple_type":  # what a list of the recipe becomes
+                message = f"write a list, as [{given}]"
+        lines.setdefault(path, []).append(message)
+    told = [
+        f"{path}: {', or: '.join(dict.fromkeys(messages))}{is_now.get(path, '')}"
+        for path, messages in lines.items()
+    ]
     return "\n  ".join([f"{len(told)} setting(s) refused:", *told])
 
 

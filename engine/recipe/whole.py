@@ -49,7 +49,9 @@ class Recipe(Section):
         if self.vqascore and "mined" in self.vqascore.captions and not self.caption:
             raise ValueError("vqascore.captions: mined captions need the section caption")
         if self.finetune and "mined" in self.finetune.data.captions and not self.caption:
-            raise ValueError("finetune.data.captions: mined captions need the section caption")
+            raise ValueError(
+                "finetune.data.captions: mined captions need the section caption; add it, or take [original]"
+            )
         return self
 
     @model_validator(mode="after")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 #: Seconds between two looks at what there is to say.
 _LOOK_EVERY_S = 0.5
@@ -29,7 +30,9 @@ class _Board:
 @contextlib.contextmanager
 def told(say: Callable[[str], None]) -> Iterator[Any]:
     """A board, an actor with `tell(line)`, whose lines are said while this is open."""
-    board: Any = _Board.remote()  # type: ignore[attr-defined]
+    # Beside the driver: on a node that is just being lost it would take the lines with it.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    board: Any = _Board.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
     over = threading.Event()
 
     def look() -> None:

@@ -31,6 +31,7 @@ def finish(
     settings, method = job.settings, state.method
     with state.average.swapped() if state.average else nullcontext():
         about: dict[str, Any] = {"before": state.before, "steps": state.step, "bad_batches": state.bad}
+        about["workers"] = [{"from": step, "workers": size} for step, size in state.workers]
         if settings.interpolate and validator.levels:
             about["interpolation"] = _interpolate(job, state, validator, world)
             tell(f"the best share of the new weights is {about['interpolation']['share']:g}")

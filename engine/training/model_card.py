@@ -110,6 +110,10 @@ def _summary(settings: Finetune, facts: DataFacts, about: Mapping[str, Any]) -> 
         f"It began as {_code(settings.model)} and was trained with Connote for {about['steps']:,} steps on "
         f"{captions:,} captions of {facts.images:,} images."
     )
+    if len(stretches := about.get("workers") or []) > 1:
+        # Each count adds up the gradient's parts in another order.
+        counts = ", ".join(f"{each['workers']} from step {each['from']:,}" for each in stretches)
+        text += f" The number of workers changed on the way: {counts}."
     if bad := about.get("bad_batches"):
         text += f" {bad:,} batches without a finite loss were left out."
     if found := about.get("interpolation"):

@@ -87,9 +87,12 @@ class ModelDirectory:
 
         As `reached`, but without importing torch, which a driver that only begins does not need.
         """
-        return self.finished() or any(
-            (self.checkpoints / info.base_name / WHOLE).exists() for info in self.checkpoints.entries()
-        )
+        return self.finished() or bool(self.whole())
+
+    def whole(self) -> list[str]:
+        """The names of the checkpoints that say that they are whole."""
+        names = [info.base_name for info in self.checkpoints.entries()]
+        return [name for name in names if (self.checkpoints / name / WHOLE).exists()]
 
     def finished(self) -> bool:
         """Whether training is over."""
@@ -119,6 +122,24 @@ class ModelDirectory:
         scores = about.get("validation") or {}
         told = "  ".join(f"{name} {100 * value:.1f} %" for name, value in scores.items() if "/" not in name)
         return [f"model      {self.directory.uri}" + (f": {told}" if told else "")]
+
+
+def model_lines(run: RunDirectory) -> list[str]:
+    """What each model of a run is, for `connote status`; without importing torch."""
+    lines: list[str] = []
+    for info in (run.root / "models").entries():
+        place = ModelDirectory(run.root / "models" / info.base_name)
+        if place.finished():
+            lines += place.lines()
+        elif not info.is_file:
+            steps = [name for name in place.whole() if name.startswith("step-")]
+            at = (
+                f"at step {max(int(name.split('-')[1]) for name in steps):,}"
+                if steps
+                else "at no checkpoint yet"
+            )
+            lines.append(f"model      {place.directory.uri}: {at}; `connote finetune RECIPE` goes on")
+    return lines
 
 
 def deciding(settings: Finetune, seed: int) -> dict[str, Any]:

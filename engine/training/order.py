@@ -37,24 +37,27 @@ def check_order(image: NDArray[Any], order: Order, batch: int) -> None:
             be in a batch twice.
     """
     captions = np.unique(image, return_counts=True)[1]
-    if batch > len(image):
-        raise RecipeError(f"finetune.batch is {batch}, and there are {len(image):,} captions: lower it")
-    if order != "shuffled":
+    most, batches = int(captions.max(initial=0)), batch_count(len(image), order, batch)
+    fits = len(image)
+    if order == "shuffled":
+        # The largest b with ceil(n / b) >= most.
+        fits = min(len(captions), -(-len(image) // (most - 1)) - 1 if most > 1 else len(captions))
+    if batch <= fits:
         return
+    lower = f"lower it to at most {fits:,}" if fits > 1 else ""
+    there = f"finetune.batch is {batch}, and there are "
+    if batch > len(image):
+        raise RecipeError(f"{there}{len(image):,} captions: {lower or 'mine or name more images'}")
     if batch > len(captions):
         raise RecipeError(
-            f"finetune.batch is {batch}, and there are {len(captions):,} images with captions: lower it"
+            f"{there}{len(captions):,} images with captions, of which none may be in a batch twice: "
+            f"{lower or 'mine or name more images'}"
         )
-    most, batches = int(captions.max()), batch_count(len(image), order, batch)
-    if most > batches:
-        # The largest b with ceil(n / b) >= most.
-        fits = -(-len(image) // (most - 1)) - 1
-        lower = f"lower it to at most {fits}, or " if fits > 1 else ""
-        raise RecipeError(
-            f"finetune.batch is {batch}, which makes {batches:,} batches of an epoch, and one image has "
-            f"{most:,} captions, of which no two may be in one batch: {lower}take fewer captions of an image "
-            "(finetune.data.elements, finetune.data.levels)"
-        )
+    raise RecipeError(
+        f"finetune.batch is {batch}, which makes {batches:,} batches of an epoch, and one image has "
+        f"{most:,} captions, of which no two may be in one batch: {lower + ', or ' if lower else ''}"
+        "take fewer captions of an image (finetune.data.elements, finetune.data.levels)"
+    )
 
 
 def epoch_batches(

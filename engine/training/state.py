@@ -18,6 +18,7 @@ from engine.training.method import Method
 from engine.training.methods import build_method
 from engine.training.optimization import build_optimizer
 from engine.training.result import start_weights, trained_weights
+from engine.training.stretches import Stretches
 from engine.training.tensors import take
 from engine.training.world import World
 
@@ -33,6 +34,7 @@ class TrainingState:
         step: steps done; of them `epoch` whole epochs and `batch` batches of the next.
         bad: batches without a finite loss.
         before: what the model reached on the held-out images before training.
+        workers: with how many workers it was trained, each from a step on.
     """
 
     method: Method
@@ -44,6 +46,7 @@ class TrainingState:
     batch: int = 0
     bad: int = 0
     before: dict[str, float] = field(default_factory=dict)
+    workers: Stretches = field(default_factory=list)
 
     @classmethod
     def fresh(cls, settings: Finetune, seed: int, world: World, started: bool = True) -> TrainingState:
@@ -83,6 +86,7 @@ class TrainingState:
             "scaler": self.scaler.state_dict() if self.scaler else None,
             "position": {"step": self.step, "epoch": self.epoch, "batch": self.batch, "bad": self.bad},
             "before": self.before,
+            "workers": [list(each) for each in self.workers],
         }
         return {name: value.detach() for name, value in self.weights.items()}, rest
 
@@ -101,3 +105,5 @@ class TrainingState:
         for name, value in rest["position"].items():
             setattr(self, name, value)
         self.before = rest["before"]
+        # Checkpoints of older versions do not say.
+        self.workers = [(step, size) for step, size in rest.get("workers", [])]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,6 @@ from engine.flow.explain import explain
 from engine.flow.reach import check_reach
 from engine.lease import held
 from engine.recipe import Recipe
-from engine.recipe.finetune import Finetune
 from engine.rundir import RunDirectory
 from engine.stages import build_stages
 from engine.training.board import told
@@ -25,8 +25,9 @@ from engine.training.collecting import collect_pairs
 from engine.training.job import Job
 from engine.training.log_services import check_services
 from engine.training.model_directory import ModelDirectory
+from engine.training.seats import Seats, give_back, resources, room
 
-#: How often Ray tries for a minute to place the workers before that counts as a failure.
+#: How often Ray tries for a minute to place a fixed number of workers before that counts as a failure.
 _STARTS = 4
 
 
@@ -85,7 +86,7 @@ def _train_on_ray(
 ) -> None:
     settings, seed = recipe.finetune, recipe.run.seed
     assert settings is not None
-    reserved = Reservation("finetune", least_workers(settings), settings.cpus, settings.gpus)
+    reserved = Reservation("finetune", settings.worker_bounds[0], settings.cpus, settings.gpus)
     with cluster(address, [reserved], verbose, wait=wait, say=say):
         plan = run.read_plan()
         check_reach(address, place.directory, None if plan is None else first_planned(run.catalog, plan))
@@ -94,11 +95,6 @@ def _train_on_ray(
             _catalog(recipe, run, wait, say)
             collect_pairs(open_run(run, recipe), place.pairs, settings, seed, say)
         _train(Job(settings, seed, run, place, recipe.images.max_pixels), say)
-
-
-def least_workers(settings: Finetune) -> int:
-    """Workers without which training does not begin."""
-    return settings.workers[0] if isinstance(settings.workers, tuple) else settings.workers
 
 
 def _catalog(recipe: Recipe, run: RunDirectory, wait: bool, say: Callable[[str], None]) -> None:
@@ -112,13 +108,16 @@ def _catalog(recipe: Recipe, run: RunDirectory, wait: bool, say: Callable[[str],
 
 
 def _train(job: Job, say: Callable[[str], None]) -> None:
-    """Run the workers until they are through; a worker that dies costs what followed the last checkpoint."""
+    """Run the workers until they are through; a worker that dies costs what followed the last checkpoint.
+
+    They also come back with a checkpoint when the cluster has room for more of them.
+    """
     settings, failures, reached = job.settings, 0, -1
-    while True:
+    while not job.place.finished():
         try:
+            workers = room(settings, say)
             with told(say) as board:
-                _fit(job, board)
-            return
+                _fit(job, board, workers)
         except ray.train.TrainingFailedError as error:
             reason = _reason(error)
             if isinstance(reason, ConnoteError):
@@ -134,7 +133,7 @@ def _train(job: Job, say: Callable[[str], None]) -> None:
             say(f"a worker was lost ({reason}); training goes on from step {max(step, 0):,}")
 
 
-def _fit(job: Job, board: Any) -> None:
+def _fit(job: Job, board: Any, workers: int) -> None:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
@@ -145,21 +144,30 @@ def _fit(job: Job, board: Any) -> None:
     settings = job.settings
     # Paths of a recipe are relative to where the command runs, also for the workers.
     os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
-    resources = {"CPU": settings.cpus, **({"GPU": settings.gpus} if settings.gpus else {})}
+    least, most = settings.worker_bounds
+    more = f"more-{uuid.uuid4().hex}"
     filesystem, path = (job.place.directory / "ray").resolve()
-    _Trainer(
+    trainer = _Trainer(
         _work,
-        train_loop_config={"job": job, "board": board},
+        train_loop_config={"job": job, "board": board, "more": more},
         scaling_config=ScalingConfig(
-            num_workers=settings.workers, use_gpu=settings.gpus > 0, resources_per_worker=resources
+            num_workers=workers, use_gpu=settings.gpus > 0, resources_per_worker=resources(settings)
         ),
         run_config=RunConfig(
             storage_path=path,
             storage_filesystem=filesystem,
             name="train",
-            failure_config=FailureConfig(controller_failure_limit=_STARTS),
+            # Ray would try again with as many workers, where there may be room for fewer.
+            failure_config=FailureConfig(
+                controller_failure_limit=_STARTS if least == most else 0,
+                max_preemption_failures=-1 if least == most else 0,
+            ),
         ),
-    ).fit()
+    )
+    try:
+        trainer.fit()
+    finally:
+        give_back(more, most - workers)
 
 
 def _work(config: dict[str, Any]) -> None:
@@ -175,12 +183,19 @@ def _work(config: dict[str, Any]) -> None:
     if not job.settings.gpus:
         torch.set_num_threads(max(1, round(job.settings.cpus)))
     world = World(context.get_world_rank(), context.get_world_size(), torch.device(get_device()))
-    work(job, world, lambda line: board.tell.remote(line))
+    # Asked for when the workers have their places, so that these are not taken from them.
+    more = job.settings.worker_bounds[1] - world.size if world.first else 0
+    seats = Seats(more, resources(job.settings), config["more"])
+    work(job, world, lambda line: board.tell.remote(line), lambda: seats.granted() > 0)
 
 
-def _reason(error: BaseException) -> BaseException:
-    """The user's message if a worker raised one, else the first failure."""
-    failures = list(getattr(error, "worker_failures", {}).values()) or [error]
-    reasons = [explain(getattr(each, "_base_exc", each)) for each in failures]
-    told = [reason for reason in reasons if isinstance(reason, ConnoteError)]
-    return (told or reasons)[0]
+def _reason(error: BaseException) -> BaseException | str:
+    """The user's message if a worker raised one, else that one is gone, else the first failure."""
+    failures = getattr(error, "worker_failures", {}) or {0: getattr(error, "controller_failure", error)}
+    reasons = {rank: explain(getattr(each, "_base_exc", each)) for rank, each in failures.items()}
+    told = [reason for reason in reasons.values() if isinstance(reason, ConnoteError)]
+    # The others fail, too, since one no longer answers.
+    gone = [rank for rank, each in failures.items() if hasattr(each, "health_check_failure")]
+    if not told and gone:
+        return f"the process of worker {' and '.join(map(str, gone))} is gone, by itself or with its node"
+    return [*told, *reasons.values()][0]

@@ -23,6 +23,7 @@ from engine.training.pairs_file import Pairs
 from engine.training.reader import ImageReader
 from engine.training.state import TrainingState
 from engine.training.step import LocalBatch, accumulate
+from engine.training.stretches import begin
 from engine.training.validation import Validator, score
 from engine.training.world import World
 
@@ -30,8 +31,16 @@ from engine.training.world import World
 _NAMED = 3
 
 
-def work(job: Job, world: World, tell: Callable[[str], None]) -> None:
+def work(
+    job: Job, world: World, tell: Callable[[str], None], stop: Callable[[], bool] = lambda: False
+) -> None:
     """Train to the end, with the other workers of `world`, and write the model.
+
+    Args:
+        job: what is trained.
+        world: the workers.
+        tell: takes lines for the user.
+        stop: asked on the first worker at each checkpoint; if true, all leave with that checkpoint.
 
     Raises:
         RecipeError: the model cannot be had or cannot carry the method, or a step needs more memory
@@ -39,13 +48,13 @@ def work(job: Job, world: World, tell: Callable[[str], None]) -> None:
         StorageError: the run directory fails, or more batches than allowed have no finite loss.
     """
     if not job.place.finished():
-        _Worker(job, world, tell).run()
+        _Worker(job, world, tell, stop).run()
     world.wait()
 
 
 class _Worker:
-    def __init__(self, job: Job, world: World, tell: Callable[[str], None]) -> None:
-        self.job, self.settings, self.world = job, job.settings, world
+    def __init__(self, job: Job, world: World, tell: Callable[[str], None], stop: Callable[[], bool]) -> None:
+        self.job, self.settings, self.world, self.stop = job, job.settings, world, stop
         self.tell = tell if world.first else lambda line: None
         self.pairs = pairs = Pairs.read(job.place.pairs)
         self.checkpoints = Checkpoints(job.place.checkpoints, job.settings.keep, self.tell)
@@ -76,9 +85,15 @@ class _Worker:
         try:
             if self.state.step == 0 and not self.state.before:
                 self.state.before = self._validate()
-            while self.state.step < self.total:
-                self._epoch()
+            stopped = False
+            while self.state.step < self.total and not stopped:
+                stopped = self._epoch()
             self.checkpoints.wait()
+            if stopped:
+                self.tell(
+                    f"there is room for more workers; stopped at step {self.state.step:,} to take them in"
+                )
+                return
             finish(self.job, self.state, self.pairs, self.validator, self.world, self.tell)
         finally:
             self.checkpoints.close()
@@ -91,13 +106,15 @@ class _Worker:
         return None if step is None else found or self.checkpoints.at(step)
 
     def _resume(self) -> None:
-        if self.found is None:
-            return
-        self.state.take(*self.found.read(self.world.device), origin=self.found.directory.uri)
-        self.tell(f"going on from step {self.found.step:,} of {self.total:,}")
-        self.found = None  # its tensors have been copied
+        """Take up the checkpoint, and say with how many workers it goes on."""
+        state = self.state
+        if self.found is not None:
+            state.take(*self.found.read(self.world.device), origin=self.found.directory.uri)
+            self.found = None  # its tensors have been copied
+        self.tell(begin(state.workers, state.step, self.total, self.world.size))
 
-    def _epoch(self) -> None:
+    def _epoch(self) -> bool:
+        """To the end of the epoch; returns whether it was stopped before."""
         state = self.state
         for batch in self.loader.batches(state.epoch, state.batch):
             self._step(batch)
@@ -109,8 +126,16 @@ class _Worker:
             scores = self._validate() if state.step % self.every == 0 or last else None
             if scores or ended or last or state.step % self.settings.checkpoint_every == 0:
                 self._keep(scores)
+                if not last and self._stop():
+                    return True
             if last:
-                return
+                break
+        return False
+
+    def _stop(self) -> bool:
+        """Whether to leave with the checkpoint that was just begun; the same on every worker."""
+        least, most = self.settings.worker_bounds
+        return least < most and bool(self.world.share(self.world.first and self.stop()))
 
     def _step(self, batch: LocalBatch) -> None:
         state, settings = self.state, self.settings

@@ -17,7 +17,7 @@ from tests.cluster.test_grafana import KNOWN
 from tests.cluster.test_ray_up import ray_start
 from tests.flow import runs
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.cluster]
 
 JOB = "4711"  # of Slurm
 #: Stands for Slurm: hands the command to the other node, and becomes it here.

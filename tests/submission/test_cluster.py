@@ -16,7 +16,7 @@ from tests.flow import runs
 from tests.process import Run
 from tests.submission.head import Head
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.cluster]
 
 
 @pytest.fixture(scope="module")

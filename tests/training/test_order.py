@@ -204,12 +204,18 @@ def test_an_image_may_not_have_more_captions_than_there_are_batches() -> None:
 
 def test_a_batch_larger_than_the_data() -> None:
     with pytest.raises(
-        RecipeError, match=r"finetune\.batch is 512, and there are 300 images with captions: lower it"
+        RecipeError, match=r"batch is 512, and there are 300 images .*twice: lower it to at most 300$"
     ):
         check_order(np.repeat(np.arange(300), 4), "shuffled", 512)
-    for order in ORDERS:
-        with pytest.raises(RecipeError, match=r"finetune\.batch is 512, and there are 300 captions: lower"):
+    for order in ORDERS[1:]:
+        with pytest.raises(RecipeError, match=r"there are 300 captions: lower it to at most 300$"):
             check_order(np.zeros(300, np.int32), order, 512)
+    # What is named can be taken: it is not lowered step by step.
+    with pytest.raises(RecipeError, match=r"there are 300 captions: lower it to at most 75$"):
+        check_order(np.repeat(np.arange(75), 4), "shuffled", 512)
+    check_order(np.repeat(np.arange(75), 4), "shuffled", 75)
+    with pytest.raises(RecipeError, match=r"there are 300 captions: mine or name more images"):
+        check_order(np.zeros(300, np.int32), "shuffled", 512)
     check_order(np.arange(512), "shuffled", 512)
 
 

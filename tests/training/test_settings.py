@@ -26,6 +26,13 @@ def test_the_order_in_which_towers_are_named_does_not_matter() -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "least", "most"), [(3, 3, 3), ([1, 4], 1, 4), ({"min": 1, "max": 4}, 1, 4), ([2, 2], 2, 2)]
+)
+def test_workers_are_a_number_or_a_range(given: Any, least: int, most: int) -> None:
+    assert Finetune.model_validate({"model": MODEL, "workers": given}).worker_bounds == (least, most)
+
+
+@pytest.mark.parametrize(
     ("given", "message"),
     [
         ({"method": "pvse", "towers": ["text"]}, "towers: method pvse trains what it adds to both"),
@@ -50,8 +57,11 @@ def test_the_order_in_which_towers_are_named_does_not_matter() -> None:
         ({"shares": [0, 0]}, "two weights from 0 up"),
         ({"betas": [0.9, 1.0]}, "from 0 to below 1"),
         ({"gpus": 0.5, "workers": 2}, "a whole GPU each"),
-        ({"workers": [3, 2]}, r"\[least, most\]"),
-        ({"workers": 0}, r"\[least, most\]"),
+        ({"workers": [3, 2]}, "with min not above max"),
+        ({"workers": {"min": 3, "max": 2}}, "with min not above max"),
+        ({"workers": {"least": 1, "most": 2}}, "a range has min and max"),
+        ({"workers": {"min": 1}}, "a range has min and max"),
+        ({"workers": 0}, "a number from 1 up"),
         ({"data": {"levels": []}}, "name at least one, and each once"),
         ({"data": {"levels": ["colour"]}}, "'synonym', 'broader', 'context', 'concept' or 'metaphor'"),
         ({"data": {"weights": {"concept": 0}}}, "weights are above 0"),

@@ -25,7 +25,7 @@ from engine.storage import Location
 from engine.training import work as working
 from engine.training.captions import collect
 from engine.training.job import Job
-from engine.training.model_directory import ModelDirectory
+from engine.training.model_directory import ModelDirectory, model_lines
 from engine.training.pairs import join
 from engine.training.work import work
 from engine.training.world import World
@@ -96,6 +96,35 @@ def test_a_resumed_training_is_the_undisturbed_one(tmp_path: Path, method: str) 
         assert np.array_equal(found[name], true[name]), f"{name} differs"
     assert rows(job) == rows(wanted)
     assert job.place.about()["validation"] == wanted.place.about()["validation"]
+
+
+def test_asked_to_stop_it_leaves_with_a_checkpoint(tmp_path: Path) -> None:
+    """As it does when there is room for more workers."""
+    wanted = job_of(tmp_path / "one")
+    train(wanted)
+    job = job_of(tmp_path / "other", workers={"min": 1, "max": 2})
+    said, asked = list[str](), list[int]()
+
+    def stop() -> bool:
+        asked.append(len(asked))
+        return len(asked) == 2
+
+    work(job, World(), said.append, stop)
+    assert not job.place.finished() and job.place.reached() == 4
+    assert model_lines(job.run) == [
+        f"model      {job.place.directory.uri}: at step 4; `connote finetune RECIPE` goes on"
+    ]
+    assert any(line.startswith("there is room for more workers; stopped at step 4") for line in said)
+    work(job, World(), said.append, lambda: False)
+    assert "going on from step 4 of 14, with 1 worker" in said
+    assert job.place.about()["workers"] == [{"from": 0, "workers": 1}]
+    assert model_lines(job.run) == job.place.lines()
+    found, true = weights(job), weights(wanted)
+    assert all(np.array_equal(found[name], true[name]) for name in true)
+    # A number that is fixed is not asked about.
+    fixed = job_of(tmp_path / "fixed")
+    work(fixed, World(), said.append, lambda: True)
+    assert fixed.place.finished()
 
 
 def test_a_finished_training_is_left_alone(tmp_path: Path) -> None:
