@@ -165,8 +165,8 @@ def test_a_probability_is_that_of_the_models_own_forward_pass(engine: Engine, mo
     assert found[: len(asked)] == pytest.approx(expected, rel=1e-3)
     assert max(expected) > 1.2 * min(expected), "they tell words and pictures apart"
     assert found[len(asked) :] == [None] * 4 and all(r.error is None for r in together)
-    with pytest.raises(RecipeError, match="none of its tokens is the word 'Yes'"):
-        engine.ask(Request("q", (picture(1), "x"), sharp, 1, probability_of="Yes"))
+    with pytest.raises(RecipeError, match="none of its tokens is the word 'Indeed'"):
+        engine.ask(Request("q", (picture(1), "x"), sharp, 1, probability_of="Indeed"))
 
 
 def test_a_refused_request_fails_alone(engine: Engine) -> None:
