@@ -75,10 +75,10 @@ def test_gitignore_of_every_folder_counts_the_nearest_last(tmp_path: Path) -> No
 
 
 def test_the_repository_above_has_a_say_and_what_is_above_it_none(tmp_path: Path) -> None:
-    write(tmp_path, "repository/.git/config", "repository/work/a.log", "repository/work/b.txt")
+    write(tmp_path, "repository/.git/config", "repository/inner/a.log", "repository/inner/b.txt")
     (tmp_path / ".gitignore").write_text("*.txt\n")
-    (tmp_path / "repository" / ".gitignore").write_text("/work/*.log\n")
-    assert names(tmp_path / "repository" / "work") == {"recipe.yaml", "b.txt"}
+    (tmp_path / "repository" / ".gitignore").write_text("/inner/*.log\n")
+    assert names(tmp_path / "repository" / "inner") == {"recipe.yaml", "b.txt"}
 
 
 def test_the_recipe_goes_whatever_its_name(tmp_path: Path) -> None:
