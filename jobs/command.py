@@ -211,13 +211,17 @@ def plan(
         str | None, typer.Option(help="A run whose statistics are used; by default the recipe's own.")
     ] = None,
     gpu_price: Annotated[float | None, typer.Option(help="What one GPU costs for an hour.")] = None,
+    gpus: Annotated[
+        float | None, typer.Option(help="GPUs of the cluster, which pools with actors: auto share.", min=0)
+    ] = None,
     out: Out = None,
     settings: Settings = None,
 ) -> None:
     """Say what a run takes: requests, tokens, GPU-hours, hours, disk, cost. Reads files only."""
     from jobs.plan import plan_lines
 
-    for line in plan_lines(recipe_path, settings or [], out, images, rates or [], measured_in, gpu_price):
+    given = settings or [], out, images, rates or [], measured_in, gpu_price, gpus
+    for line in plan_lines(recipe_path, *given):
         _say(line)
 
 

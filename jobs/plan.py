@@ -10,6 +10,8 @@ from pathlib import Path
 from engine.errors import RecipeError, StorageError
 from engine.planning import Figure, Origin, Plan, StagePlan, estimate, images_in, measured
 from engine.planning.measured import Measurements
+from engine.planning.placing import Demand
+from engine.planning.sizing import demands, on_gpus
 from engine.recipe import Recipe
 from engine.rundir import RunDirectory
 from engine.stages import build_stages
@@ -30,6 +32,7 @@ def plan_lines(
     rates: Sequence[str],
     measured_in: str | None,
     gpu_price: float | None,
+    gpus: float | None,
 ) -> list[str]:
     """What a run of the recipe takes, and which figures are measured, given or assumed.
 
@@ -41,6 +44,7 @@ def plan_lines(
         rates: `STAGE=IMAGES`, images a second on one GPU, or on one actor without a GPU.
         measured_in: a run directory whose statistics are used; by default the recipe's own.
         gpu_price: of one GPU for an hour.
+        gpus: of the cluster, which pools whose actors are `auto` share.
 
     Raises:
         RecipeError: the recipe, a rate or a price is wrong, or nobody says how many images there are.
@@ -58,7 +62,9 @@ def plan_lines(
     own, notes = RunDirectory.at(recipe.run.out) if recipe.run.out else None, list[str]()
     number = Figure(images, Origin.given) if images is not None else _counted(recipe_path, own)
     measurements = _measurements(own, measured_in, notes)
-    plan = estimate(recipe, stages, number, given, measurements)
+    wanted, shared = demands(recipe, stages, lambda: measurements)
+    actors = on_gpus(wanted, gpus) if gpus else None
+    plan = estimate(recipe, stages, number, given, measurements, actors)
     table = columns(list(_rows(plan, gpu_price)))
     return [
         *_head(plan, recipe_path),
@@ -66,6 +72,7 @@ def plan_lines(
         "",
         *_origins(plan),
         *notes,
+        *_auto(wanted, gpus, shared),
         *_total(plan, gpu_price),
         *_rest(recipe),
     ]
@@ -158,6 +165,17 @@ def _all_origins(stage: StagePlan) -> list[Origin]:
 def _origin(stage: StagePlan) -> str:
     named = {"requests and tokens": stage.requests, "rate": stage.rate, "disk": stage.bytes}
     return ", ".join(f"{what} {figure.origin if figure else 'not known'}" for what, figure in named.items())
+
+
+def _auto(wanted: Sequence[Demand], gpus: float | None, shared: str) -> Iterator[str]:
+    """How pools without a number of actors got theirs."""
+    growing = [pool for pool in wanted if pool.most is None]
+    if growing and gpus is None:
+        yield "  actors: auto counts as one here; --gpus N says how many GPUs the cluster has"
+    elif growing and (needed := sum(pool.gpus * pool.least for pool in wanted)) > (gpus or 0):
+        yield f"  {gpus:g} GPUs are too few: the pools need {needed:g} to begin"
+    elif len(growing) > 1:
+        yield f"  actors: auto shares {gpus:g} GPUs {shared}"
 
 
 def _total(plan: Plan, gpu_price: float | None) -> Iterator[str]:

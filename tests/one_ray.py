@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from engine.flow.cluster import Reservation, cluster
+from engine.flow.cluster import cluster
+from engine.planning.placing import Demand
 from tests.conftest import RIGHTS
 
 
@@ -17,5 +18,5 @@ def one_ray(s3_server: str) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {**RIGHTS, "AWS_ENDPOINT_URL": s3_server}.items():
             patch.setenv(name, value)
-        with cluster(None, [Reservation("tests", 4, 1, 0)], verbose=False):
+        with cluster(None, [Demand("tests", cpus=1, least=4)], verbose=False):
             yield

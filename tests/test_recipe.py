@@ -39,6 +39,21 @@ def test_settings_override_the_file() -> None:
     assert recipe.generators["vlm"].actors == Actors(min=2, max=4)
 
 
+@pytest.mark.parametrize(
+    ("written", "auto", "least", "most"),
+    [
+        ("3", False, 3, 3),
+        ("{min: 2, max: 4}", False, 2, 2),
+        ("auto", True, 1, None),
+        ("{min: 2, max: auto}", True, 2, None),
+        ("{min: auto, max: 4}", True, 1, 4),
+    ],
+)
+def test_how_many_actors_a_pool_begins_with(written: str, auto: bool, least: int, most: int | None) -> None:
+    actors = parse_recipe(MINIMAL, [f"generators.vlm.actors={written}"]).generators["vlm"].actors
+    assert (actors.auto, actors.least, actors.most) == (auto, least, most)
+
+
 def test_a_dumped_recipe_loads_as_the_same(tmp_path: Path) -> None:
     recipe = parse_recipe(MINIMAL)
     path = tmp_path / "recipe.yaml"
@@ -50,7 +65,13 @@ def test_a_dumped_recipe_loads_as_the_same(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ("describe.generatr=vlm", "describe.generatr: unknown key; did you mean 'generator'?"),
-        ("generators.vlm.gpus=1", "generators.vlm.gpus: unknown key; did you mean 'cpus'?"),
+        ("generators.vlm.cpu=1", "generators.vlm.cpu: unknown key; did you mean 'cpus'?"),
+        ("generators.vlm.gpus=1.5", "is 1.5; an actor has a share of one GPU (up to 1) or several whole"),
+        ("generators.vlm.gpu_type=H100", "`gpu_type` is H100, and `gpus` is 0; say how many"),
+        ("generators.vlm.share=2", "`share` belongs to `actors: auto`"),
+        ("generators.vlm.actors=many", "generators.vlm.actors: 'many' is no size of a pool; write a number"),
+        ("generators.vlm.actors={min: auto, max: 0}", "generators.vlm.actors: 0 is no size of a pool"),
+        ("generators.vlm.actors={least: 2}", "generators.vlm.actors.least: unknown key"),
         ("caption={generator: vlm, draw: two}", "caption.draw: Input should be a valid integer"),
         ("describe.generator=other", "describe.generator: 'other' is not under generators (vlm)"),
         ("caption={generator: vlm}", "caption needs the section associate"),

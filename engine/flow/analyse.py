@@ -14,7 +14,7 @@ from engine.clustering.tables import Clustering
 from engine.difficulty.tables import Division
 from engine.errors import RecipeError
 from engine.export.mined import open_run
-from engine.flow.cluster import Reservation, cluster
+from engine.flow.cluster import cluster
 from engine.flow.clustering import cluster_images
 from engine.flow.difficulty import divide_run
 from engine.flow.evaluate import evaluate
@@ -22,6 +22,7 @@ from engine.flow.pictures import draw_clusters, draw_curve, draw_map
 from engine.flow.polysemy import measure_polysemy
 from engine.flow.reach import check_reach
 from engine.flow.spread import call, each, results, slices
+from engine.planning.placing import Demand
 from engine.polysemy.sampling import farthest_points
 from engine.recipe import Recipe
 from engine.rundir import RunDirectory
@@ -62,7 +63,7 @@ def analyse(
             f"sample.count is {recipe.sample.count:,}, and the run has {rows:,} images; lower it"
         )
     reserved = [
-        Reservation(name, getattr(job, "actors", 1), job.cpus, job.gpus)
+        Demand(name, job.cpus, job.gpus, getattr(job, "actors", 1))
         for name, job in (
             ("cluster", recipe.cluster),
             ("polysemy", recipe.polysemy),

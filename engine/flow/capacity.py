@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import ray
 
 from engine.errors import RecipeError
+from engine.planning.placing import Demand, Node, place
 
 #: Seconds between two looks whether nodes that were missing are there.
 _LOOK_S = 2.0
-
-
-@dataclass(frozen=True)
-class Reservation:
-    """What one pool of workers reserves: `actors` of them at least, each so many CPUs and GPUs."""
-
-    name: str
-    actors: int
-    cpus: float
-    gpus: float
+_REMEDY = "lower `actors`, `cpus` or `gpus` of one, or add nodes"
+_TYPE = "accelerator_type:"  # how Ray marks a node's type of GPU among its resources
 
 
 @dataclass(frozen=True)
@@ -29,32 +23,37 @@ class Need:
     """What pools reserve.
 
     Attributes:
-        pools: each of them.
+        pools: each of them; of its actors those count that it cannot begin without.
         together: whether they reserve at the same time, or one after the other.
-        beside: CPUs that tasks beside them reserve.
     """
 
-    pools: Sequence[Reservation]
+    pools: Sequence[Demand]
     together: bool = True
-    beside: float = 0
 
     @property
     def cpus(self) -> float:
         """At the same time."""
-        return self._most([pool.cpus * pool.actors for pool in self.pools]) + self.beside
+        return self._most([pool.cpus * pool.least for pool in self.pools])
 
     @property
     def gpus(self) -> float:
         """At the same time."""
-        return self._most([pool.gpus * pool.actors for pool in self.pools])
+        return self._most([pool.gpus * pool.least for pool in self.pools])
 
     def bundles(self) -> list[dict[str, float]]:
-        """What a cluster that grows by itself should have room for: CPUs and GPUs of each actor."""
+        """What a cluster that grows by itself should have room for: what each actor reserves."""
         asking = list(self.pools)
         if not self.together:
-            largest = [lambda pool: pool.cpus * pool.actors, lambda pool: pool.gpus * pool.actors]
+            largest = [lambda pool: pool.cpus * pool.least, lambda pool: pool.gpus * pool.least]
             asking = list({max(self.pools, key=size): None for size in largest}) if self.pools else []
-        return [_bundle(pool) for pool in asking for _ in range(pool.actors)]
+        return [bundle(pool) for pool in asking for _ in range(pool.least)]
+
+    def room(self, nodes: Sequence[Node]) -> list[int]:
+        """Of each pool's actors, how many find room, up to those that it cannot begin without."""
+        asking = [replace(pool, most=pool.least) for pool in self.pools]
+        if self.together:
+            return place(nodes, asking)
+        return [count for pool in asking for count in place(nodes, [pool])]
 
     def _most(self, amounts: Sequence[float]) -> float:
         return sum(amounts) if self.together else max(amounts, default=0.0)
@@ -80,6 +79,17 @@ def find_room(need: Need, grows: bool, wait: bool, say: Callable[[str], None]) -
         raise RecipeError(f"{lack.what}; {lack.remedy}{more}")
 
 
+def bundle(pool: Demand) -> dict[str, float]:
+    """What an actor reserves, in Ray's words."""
+    kind = {f"{_TYPE}{pool.gpu_type}": 0.001} if pool.gpu_type else {}
+    return {what: amount for what, amount in (("CPU", pool.cpus), ("GPU", pool.gpus)) if amount} | kind
+
+
+def _node(resources: Mapping[str, float]) -> Node:
+    kinds = frozenset(name.removeprefix(_TYPE) for name in resources if name.startswith(_TYPE))
+    return Node(resources.get("CPU", 0), resources.get("GPU", 0), kinds)
+
+
 @dataclass(frozen=True)
 class _Lack:
     """What a cluster does not have, and what to do about it."""
@@ -88,25 +98,59 @@ class _Lack:
     remedy: str
 
 
+def live_nodes() -> dict[str, Node]:
+    """The cluster's nodes by Ray's names."""
+    return {node["NodeID"]: _node(node["Resources"]) for node in ray.nodes() if node["Alive"]}
+
+
 def _lack(need: Need) -> _Lack | None:
-    there = ray.cluster_resources()
-    for what, wanted in (("CPU", need.cpus), ("GPU", need.gpus)):
-        if wanted > (has := there.get(what, 0)):
-            return _Lack(
-                f"the pools ({', '.join(pool.name for pool in need.pools)}) reserve {wanted:g} {what}s, the "
-                f"cluster has {has:g}",
-                "lower `actors`, `cpus` or `gpus` of one, or add nodes",
-            )
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = list(live_nodes().values())
+    if lack := next((lack for pool in need.pools if (lack := _missing_type(pool, nodes))), None):
+        return lack
+    fit = need.room(nodes)
+    if all(count >= pool.least for pool, count in zip(need.pools, fit, strict=True)):
+        return None
     for pool in need.pools:
-        one = {"CPU": pool.cpus, "GPU": pool.gpus}
-        if not any(all(node.get(what, 0) >= amount for what, amount in one.items()) for node in nodes):
+        if _sums_suffice(need, nodes) and not place(nodes, [replace(pool, least=1, most=1)])[0]:
             return _Lack(
-                f"{pool.name}: an actor reserves {one['CPU']:g} CPUs and {one['GPU']:g} GPUs, and no node of "
+                f"{pool.name}: an actor reserves {pool.cpus:g} CPUs and {pool.gpus:g} GPUs, and no node of "
                 "the cluster has both",
                 "lower `cpus` or `gpus`, or add larger nodes",
             )
-    return None
+    return _too_little(need, nodes, fit)
+
+
+def _sums_suffice(need: Need, nodes: Sequence[Node]) -> bool:
+    return all(_sum_of(what, nodes) >= getattr(need, what) for what in ("cpus", "gpus"))
+
+
+def _too_little(need: Need, nodes: Sequence[Node], fit: Sequence[int]) -> _Lack:
+    """Both figures, and how many actors there would be room for."""
+    pools = list(zip(need.pools, fit, strict=True))
+    room = ", ".join(f"{count} of {pool.least} actors of {pool.name}" for pool, count in pools)
+    for what, unit in (("cpus", "CPUs"), ("gpus", "GPUs")):
+        if (has := _sum_of(what, nodes)) < (wanted := getattr(need, what)):
+            names = ", ".join(pool.name for pool in need.pools)
+            said = f"the pools ({names}) reserve {wanted:g} {unit}, the cluster has {has:g}: room for {room}"
+            return _Lack(said, _REMEDY)
+    kinds = Counter(f"{node.gpus:g} GPUs and {node.cpus:g} CPUs" for node in nodes)
+    there = ", ".join(f"{count} with {kind}" for kind, count in kinds.items())
+    return _Lack(f"there is room for {room}, each on one node ({there})", _REMEDY)
+
+
+def _missing_type(pool: Demand, nodes: Sequence[Node]) -> _Lack | None:
+    there = set[str]().union(*(node.gpu_types for node in nodes))
+    if pool.gpu_type is None or pool.gpu_type in there:
+        return None
+    named = ", ".join(sorted(there)) or "no GPU"
+    return _Lack(
+        f"{pool.name}: gpu_type is {pool.gpu_type}, and the cluster's nodes have {named}",
+        "name one of these, leave `gpu_type` out, or add nodes that have it",
+    )
+
+
+def _sum_of(what: str, nodes: Sequence[Node]) -> float:
+    return sum(node.cpus if what == "cpus" else node.gpus for node in nodes)
 
 
 def _await(need: Need, say: Callable[[str], None]) -> None:
@@ -123,7 +167,3 @@ def _await(need: Need, say: Callable[[str], None]) -> None:
             time.sleep(_LOOK_S)
     finally:
         request_resources(bundles=[])  # from now on the pools ask for themselves
-
-
-def _bundle(pool: Reservation) -> dict[str, float]:
-    return {what: amount for what, amount in (("CPU", pool.cpus), ("GPU", pool.gpus)) if amount}

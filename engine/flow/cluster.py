@@ -18,17 +18,15 @@ from typing import Any
 import ray
 
 from engine.errors import RecipeError
-from engine.flow.capacity import Need, Reservation, find_room
-
-__all__ = ["Reservation", "cluster", "joins", "set_node_defaults"]
+from engine.flow.capacity import Need, find_room
+from engine.planning.placing import Demand
 
 
 @contextmanager
 def cluster(
     address: str | None,
-    pools: Sequence[Reservation],
+    pools: Sequence[Demand],
     verbose: bool,
-    beside: float = 0,
     together: bool = True,
     wait: bool = False,
     say: Callable[[str], None] = print,
@@ -42,7 +40,6 @@ def cluster(
         address: of the cluster.
         pools: what is reserved.
         verbose: show Ray's and the workers' logs.
-        beside: CPUs that tasks beside the pools reserve.
         together: whether the pools reserve at the same time, or one after the other.
         wait: for nodes that a cluster lacks, instead of refusing.
         say: told what is waited for.
@@ -50,7 +47,7 @@ def cluster(
     Raises:
         RecipeError: the cluster does not answer, runs other versions, or is too small for the pools.
     """
-    need = Need(pools, together, beside)
+    need = Need(pools, together)
     # Ray's own defaults phone home and hold back worker logs' duplicates; neither is wanted here.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     address = joins(address)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 from engine.catalog import first_planned
@@ -16,8 +17,11 @@ from engine.flow.pipeline import stream
 from engine.flow.pools import plan_pools
 from engine.flow.progress import Progress
 from engine.flow.reach import check_reach
-from engine.flow.reading import READ_CPUS
+from engine.flow.reading import READING
 from engine.flow.report import Session
+from engine.flow.sizing import room, sized
+from engine.planning import measured
+from engine.planning.sizing import demands
 from engine.recipe import Recipe
 from engine.rundir import RunDirectory
 from engine.stages import build_stages
@@ -60,7 +64,8 @@ def mine(
         raise RecipeError(
             f"the recipe has no stage; add describe, associate, caption, vqascore or embed{alone}"
         )
-    pools = plan_pools(recipe, run, stages, retry_failed)
+    wanted, shared = demands(recipe, stages, partial(measured, run))
+    pools = plan_pools(recipe, run, stages, retry_failed, wanted)
     with ExitStack() as stack:
         # Ray starts only when there is work: asking a finished run again takes a second.
         started: list[bool] = []
@@ -68,8 +73,7 @@ def mine(
         def start(source: Location | None) -> None:
             if not started:
                 started.append(True)
-                reserved = [pool.reservation for pool in pools]
-                joining = cluster(address, reserved, verbose, beside=READ_CPUS, wait=wait, say=say)
+                joining = cluster(address, [*wanted, READING], verbose, wait=wait, say=say)
                 stack.enter_context(joining)
                 check_reach(address, run.root, source)
 
@@ -87,10 +91,12 @@ def mine(
         say(f"{samples:,} samples in {len(plan):,} parts, {samples - rows:,} done before, {rows:,} to do")
         session, begun = Session(), time.monotonic()
         if len(work):
+            pools = sized(pools, READING, shared, say)
+            groups = stack.enter_context(room(pools, wait, say))
             begun = time.monotonic()
             say(f"starting {' and '.join(pool.name for pool in pools)}; models load with the first part")
             progress, metrics = Progress("mining", rows), RunMetrics(run.root.uri, rows)
-            for report in stream(work, run, pools, recipe.run.parts_in_flight):
+            for report in stream(work, run, pools, groups, recipe.run.parts_in_flight):
                 session.add(report)
                 metrics.add(report)
                 progress.add_part(report)

@@ -10,20 +10,20 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from engine.errors import EngineDied, RecipeError, StorageError
-from engine.flow.cluster import Reservation
 from engine.flow.deaths import MAX_CONVICTED, MAX_DEATHS, PROBE, Case, slices
 from engine.flow.parcel import pack, unpack
 from engine.flow.report import PartReport, StageReport
 from engine.flow.turns import Turns
 from engine.generation import build_generator
 from engine.generation.protocol import Generator, Request
+from engine.planning.placing import Demand
 from engine.recipe import Embed, OpenAI, Recipe, Sampling, Scripted, Vllm
 from engine.rundir import RunDirectory
 from engine.stages import Part, Slices, Stage, Tally
@@ -59,6 +59,9 @@ class Pool:
     images_needed_after: bool
     last: bool
     retry_failed: bool
+    demand: Demand  # of the cluster
+    actors: int = 1  # that it begins with
+    most: int = 1  # that it grows to
 
     @property
     def engine(self) -> str:
@@ -72,15 +75,17 @@ class Pool:
             return {}
         return {name: value for name, value in _KEEP_MEMORY.items() if name not in os.environ}
 
-    @property
-    def reservation(self) -> Reservation:
-        """What its actors reserve."""
-        gpus = getattr(self.settings, "gpus", 0)
-        return Reservation(self.engine, self.settings.actors.min, self.settings.cpus, gpus)
+    def of_size(self, actors: int) -> Pool:
+        """The same pool, beginning with so many actors; it grows where the recipe names a greatest number."""
+        asked = self.settings.actors
+        start = max(actors, asked.least)
+        return replace(self, actors=start, most=start if asked.max == "auto" else max(start, asked.max))
 
 
-def plan_pools(recipe: Recipe, run: RunDirectory, stages: Sequence[Stage], retry_failed: bool) -> list[Pool]:
-    """Group the stages into pools, in order."""
+def plan_pools(
+    recipe: Recipe, run: RunDirectory, stages: Sequence[Stage], retry_failed: bool, wanted: Sequence[Demand]
+) -> list[Pool]:
+    """Group the stages into pools, in order; `wanted` is what each of them asks of a cluster."""
     groups = group_stages(stages)
     pools, before = [], list[Stage]()
     for index, group in enumerate(groups):
@@ -95,6 +100,7 @@ def plan_pools(recipe: Recipe, run: RunDirectory, stages: Sequence[Stage], retry
                 images_needed_after=any(stage.sees_images for stage in later),
                 last=not later,
                 retry_failed=retry_failed,
+                demand=wanted[index],
             )
         )
         before += group

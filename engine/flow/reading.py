@@ -16,12 +16,14 @@ from ray.data.datasource import ReadTask
 from engine.catalog import read_part
 from engine.flow.parcel import pack
 from engine.flow.report import PartReport
+from engine.planning.placing import Demand
 from engine.rundir import RunDirectory
 
 #: What a task that reads parts reserves: reading waits on storage more than it computes. An odd
 #: figure that no pool will have: Ray would fuse reading into a pool that reserves as much, and
 #: parts would no longer be read ahead of a busy engine.
 READ_CPUS = 0.45
+READING = Demand("reading", READ_CPUS)
 #: Each reads the parts of a slice of the plan, one after the other. A task a part would take the
 #: driver a minute and hundreds of MiB to set up for 100,000 parts; 2,000 tasks take seconds.
 MAX_READ_TASKS = 2000

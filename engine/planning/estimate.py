@@ -13,6 +13,8 @@ from engine.recipe import Embed, OpenAI, Recipe, Scripted, Vllm
 from engine.stages import Stage
 from engine.stages.groups import engine_settings, group_name, group_stages
 
+Settings = Vllm | OpenAI | Scripted | Embed
+
 
 @dataclass(frozen=True)
 class PoolPlan:
@@ -88,6 +90,7 @@ def estimate(
     images: Figure,
     rates: Mapping[str, float],
     measurements: Measurements,
+    actors: Mapping[str, int] | None = None,
 ) -> Plan:
     """Say what a run takes; a given rate stands above a measured one, and that above an assumed one.
 
@@ -98,6 +101,7 @@ def estimate(
         rates: images a second on one GPU (one actor where a pool has none), by the name of a stage, or of
             a section for each of its stages.
         measurements: of earlier runs.
+        actors: of pools whose number is `auto`, by their names; one, where it is not given.
 
     Raises:
         RecipeError: a rate names no stage of the recipe.
@@ -111,7 +115,10 @@ def estimate(
             found = measurements.get((stage.name, stage.fingerprint))
             measured_on += [found.images] if found else []
             figures[stage.name] = _figures(recipe, stage, settings, found, _given(stage, rates))
-        pool = _pool(group_name(group), settings, [rate for *_, rate in figures.values()], images.value)
+        name = group_name(group)
+        count = (actors or {}).get(name) or _count(settings)
+        rates_here = [rate for *_, rate in figures.values()]
+        pool = _pool(name, count, settings, rates_here, images.value)
         pools.append(pool)
         planned += _stage_plans(figures, images.value, pool)
     return Plan(images, tuple(planned), tuple(pools), min(measured_on, default=0))
@@ -124,7 +131,7 @@ _Figures = tuple[Figure, Figure, Figure, Figure | None]
 def _figures(
     recipe: Recipe,
     stage: Stage,
-    settings: Vllm | OpenAI | Scripted | Embed,
+    settings: Settings,
     found: Measured | None,
     given: float | None,
 ) -> _Figures:
@@ -141,17 +148,24 @@ def _figures(
     return requests, tokens, size, rate if given is None else Figure(given, Origin.given)
 
 
-def _on_gpus(settings: Vllm | OpenAI | Scripted | Embed) -> bool:
-    return getattr(settings, "gpus", 0) > 0
+def _on_gpus(settings: Settings) -> bool:
+    return settings.gpus > 0
+
+
+def _count(settings: Settings) -> int:
+    """Its actors; of a pool that grows, the most."""
+    most = settings.actors.max
+    return settings.actors.least if most == "auto" else most
 
 
 def _pool(
     name: str,
-    settings: Vllm | OpenAI | Scripted | Embed,
+    actors: int,
+    settings: Settings,
     rates: Sequence[Figure | None],
     images: float,
 ) -> PoolPlan:
-    devices = settings.actors.max * (getattr(settings, "gpus", 0) or 1)
+    devices = actors * (settings.gpus or 1)
     seconds = sum(1 / rate.value for rate in rates if rate)
     hours = None if None in rates else images * seconds / devices / 3600
     return PoolPlan(name, devices, _on_gpus(settings), hours)

@@ -3,8 +3,9 @@
 from engine.recipe.analysis import Cluster, Polysemy, Sample
 from engine.recipe.embedding import Embed
 from engine.recipe.evaluation import Calibration, Difficulty, Evaluate, Pairs, Preference, TestSet
-from engine.recipe.generators import Actors, Generator, OpenAI, Pool, Scripted, Vllm
+from engine.recipe.generators import Generator, OpenAI, Scripted, Vllm
 from engine.recipe.inputs import Images, Run
+from engine.recipe.pool import Actors, Pool
 from engine.recipe.reading import dump_recipe, load_recipe, parse_recipe
 from engine.recipe.stages import Associate, Caption, Describe, Sampling, Stage, VQAScore
 from engine.recipe.whole import Recipe

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 from pydantic import Field, field_validator
 
 from engine.errors import RecipeError
-from engine.recipe.generators import Pool
+from engine.recipe.pool import Pool
 from engine.recipe.texts import Text
 
 #: The seven of IMP (METHODS B11); of the last one's two sets of weights the paper does not say which.
@@ -44,7 +44,6 @@ class Embed(Pool):
     decode: Literal["reduced", "full"] = "reduced"  # reduced: no larger than an encoder needs
     batch: int = Field(default=64, ge=1)  # images or captions of one forward pass
     cpus: float = Field(default=2, ge=0)
-    gpus: float = Field(default=0, ge=0)  # per actor; a share such as 0.5 puts two on one
 
     @field_validator("encoders", mode="before")
     @classmethod

@@ -6,32 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from engine.recipe.section import Section
-
-
-class Actors(Section):
-    """The size of a pool: fixed unless `max` is above `min`, then it scales with the queue."""
-
-    min: int = Field(default=1, ge=1)
-    max: int = Field(default=1, ge=1)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_number(cls, value: Any) -> Any:
-        return {"min": value, "max": value} if isinstance(value, int) else value
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Actors:
-        if self.max < self.min:
-            raise ValueError(f"max ({self.max}) is below min ({self.min})")
-        return self
-
-
-class Pool(Section):
-    """The size of a pool of actors and what each actor reserves."""
-
-    actors: Actors = Actors()
-    cpus: float = Field(default=1, ge=0)
+from engine.recipe.pool import Pool
 
 
 class Answering(Pool):
@@ -46,7 +21,7 @@ class Vllm(Answering):
     backend: Literal["vllm"]
     model: str
     revision: str | None = None  # of a hub name: pin it, else a new upstream commit goes unnoticed
-    gpus: float = Field(default=0, ge=0)  # above 1: tensor parallel over that many
+    # Of `gpus` above 1 the model is spread over that many: tensor parallel, or as `engine` says.
     max_model_len: int | None = Field(default=None, ge=1)
     dtype: str = "auto"
     trust_remote_code: bool = False
@@ -63,6 +38,12 @@ class OpenAI(Answering):
     attempts: int = Field(default=6, ge=1)
     timeout_s: float = Field(default=300, gt=0)
     requests_in_flight: int = Field(default=32, ge=1)
+
+    @model_validator(mode="after")
+    def _the_server_has_them(self) -> OpenAI:
+        if self.gpus:
+            raise ValueError("`gpus` are the server's own; its clients compute nothing: take it out")
+        return self
 
 
 class Scripted(Answering):

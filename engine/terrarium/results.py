@@ -120,10 +120,11 @@ def mine_scenes(plan: Plan) -> RunDirectory:
 
 def train(plan: Plan, run: RunDirectory) -> dict[str, list[Location]]:
     """Train every method with every seed, or go on with it; where the finished models lie."""
-    from engine.flow.cluster import Reservation, cluster
+    from engine.flow.cluster import cluster
+    from engine.planning.placing import Demand
 
     places: dict[str, list[Location]] = {}
-    with cluster(None, [Reservation("finetune", 1, 1, 0)], verbose=False):
+    with cluster(None, [Demand("finetune", cpus=1)], verbose=False):
         # Seed by seed: where it is stopped early, all methods have as many.
         for seed, method in itertools.product(range(plan.seeds), plan.methods):
             places.setdefault(method, []).append(finetune(recipe_of(plan, method, seed), run))

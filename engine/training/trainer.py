@@ -13,10 +13,11 @@ from engine.catalog import first_planned
 from engine.errors import ConnoteError, StorageError
 from engine.export.mined import open_run
 from engine.flow.catalog import refresh_catalog
-from engine.flow.cluster import Reservation, cluster
+from engine.flow.cluster import cluster
 from engine.flow.explain import explain
 from engine.flow.reach import check_reach
 from engine.lease import held
+from engine.planning.placing import Demand
 from engine.recipe import Recipe
 from engine.rundir import RunDirectory
 from engine.stages import build_stages
@@ -86,7 +87,7 @@ def _train_on_ray(
 ) -> None:
     settings, seed = recipe.finetune, recipe.run.seed
     assert settings is not None
-    reserved = Reservation("finetune", settings.worker_bounds[0], settings.cpus, settings.gpus)
+    reserved = Demand("finetune", settings.cpus, settings.gpus, settings.worker_bounds[0])
     with cluster(address, [reserved], verbose, wait=wait, say=say):
         plan = run.read_plan()
         check_reach(address, place.directory, None if plan is None else first_planned(run.catalog, plan))

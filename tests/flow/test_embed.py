@@ -139,5 +139,7 @@ def test_what_cannot_be_embedded_is_said(images: Path, tmp_path: Path) -> None:
     recipe = embedding(tmp_path / "recipe.yaml", images, encoders=["open_clip:ViT-B-32/openai"])
     assert "write open_clip:ViT-B-32-quickgelu/openai" in runs.finish(recipe, out, status=2)
     recipe = embedding(tmp_path / "recipe.yaml", images, encoders=[OWN], gpus=1)
-    assert "the pools (embed) reserve 1 GPUs, the cluster has 0" in runs.finish(recipe, out, status=2)
+    assert "reserve 1 GPUs, the cluster has 0: room for 0 of 1 actors of embed" in runs.finish(
+        recipe, out, status=2
+    )
     assert not (out / "stages").exists() or not list(out.glob("stages/*/part-*")), "nothing half-written"

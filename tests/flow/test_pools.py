@@ -31,7 +31,7 @@ def test_a_pool_grows_with_the_work(images: Path, undisturbed: dict[str, bytes],
         tmp_path / "recipe.yaml",
         images,
         generators={"seer": script, "poet": {**script, "actors": 1}},
-        run={"part_rows": runs.PART_ROWS, "parts_in_flight": 1, "max_failed_share": 0.2},
+        run={"part_rows": runs.PART_ROWS, "parts_in_flight": 2, "max_failed_share": 0.2},
     )
     runs.finish(recipe, out)
     assert runs.tables(out) == undisturbed, "how many actors there were decides nothing"

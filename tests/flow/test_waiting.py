@@ -19,7 +19,7 @@ def test_it_waits_for_nodes_when_told_to(images: Path, undisturbed: dict[str, by
     try:
         cluster.add_node(num_cpus=2)
         text = runs.finish_alone(recipe, out, "--address", cluster.address, status=2)
-        assert "reserve 3.45 CPUs, the cluster has 2; lower `actors`" in text
+        assert "reserve 3.45 CPUs, the cluster has 2: room for 3 of 3 actors of seer" in text
         assert "wait for them with --wait" in text and not out.exists()
         process = runs.start(recipe, out, "--address", cluster.address, "--wait")
         process.wait_for(lambda: "waiting for nodes: the pools" in process.said())

@@ -92,7 +92,7 @@ def test_ray_is_not_needed(tmp_path: Path) -> None:
 
     code = (
         "import sys; from jobs.plan import plan_lines; from pathlib import Path; "
-        f"print(plan_lines(Path({str(write(tmp_path))!r}), [], None, 5, [], None, None)); "
+        f"print(plan_lines(Path({str(write(tmp_path))!r}), [], None, 5, [], None, None, None)); "
         "sys.exit('ray' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
