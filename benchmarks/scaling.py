@@ -64,7 +64,7 @@ def rate(root: Path, actors: int, label: str) -> float:
     """
     recipe = scripted_recipe(root / "images", root / label, PART_ROWS, actors=actors, cpus=1, delay_s=0.5)
     run, stages = RunDirectory.at(str(root / label)), build_stages(recipe)
-    pools = plan_pools(recipe, run, stages, retry_failed=False)
+    pools, _ = plan_pools(recipe, run, stages, retry_failed=False)
     plan = refresh_catalog(recipe, run, lambda _: None, lambda line: None)
     work = plan.slice(0, actors * PARTS_PER_ACTOR)
     times, seen, begun = list[float](), set[str](), 0

@@ -72,7 +72,7 @@ def ours(images: Path, out: str) -> float:
     from engine.flow.mine import refresh_catalog
     from engine.flow.pipeline import stream
     from engine.flow.pools import plan_pools
-    from engine.flow.reading import READ_CPUS
+    from engine.flow.reading import READING
     from engine.rundir import RunDirectory
     from engine.stages import build_stages
 
@@ -89,8 +89,8 @@ def ours(images: Path, out: str) -> float:
         }
     )
     run, stages = RunDirectory.at(out), build_stages(recipe)
-    pools = plan_pools(recipe, run, stages, retry_failed=False)
-    with cluster(None, [pool.reservation for pool in pools], verbose=False, beside=READ_CPUS):
+    pools, _ = plan_pools(recipe, run, stages, retry_failed=False)
+    with cluster(None, [*(pool.demand for pool in pools), READING], verbose=False):
         plan = refresh_catalog(recipe, run, lambda _: None, lambda line: None)
         finished = [
             (time.perf_counter(), report.rows)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from functools import partial
 from typing import Any
 
 from engine.catalog import first_planned
@@ -20,8 +19,6 @@ from engine.flow.reach import check_reach
 from engine.flow.reading import READING
 from engine.flow.report import Session
 from engine.flow.sizing import room, sized
-from engine.planning import measured
-from engine.planning.sizing import demands
 from engine.recipe import Recipe
 from engine.rundir import RunDirectory
 from engine.stages import build_stages
@@ -64,8 +61,7 @@ def mine(
         raise RecipeError(
             f"the recipe has no stage; add describe, associate, caption, vqascore or embed{alone}"
         )
-    wanted, shared = demands(recipe, stages, partial(measured, run))
-    pools = plan_pools(recipe, run, stages, retry_failed, wanted)
+    pools, shared = plan_pools(recipe, run, stages, retry_failed)
     with ExitStack() as stack:
         # Ray starts only when there is work: asking a finished run again takes a second.
         started: list[bool] = []
@@ -73,7 +69,8 @@ def mine(
         def start(source: Location | None) -> None:
             if not started:
                 started.append(True)
-                joining = cluster(address, [*wanted, READING], verbose, wait=wait, say=say)
+                reserved = [*(pool.demand for pool in pools), READING]
+                joining = cluster(address, reserved, verbose, wait=wait, say=say)
                 stack.enter_context(joining)
                 check_reach(address, run.root, source)
 
@@ -96,7 +93,7 @@ def mine(
             begun = time.monotonic()
             say(f"starting {' and '.join(pool.name for pool in pools)}; models load with the first part")
             progress, metrics = Progress("mining", rows), RunMetrics(run.root.uri, rows)
-            for report in stream(work, run, pools, groups, recipe.run.parts_in_flight):
+            for report in stream(work, run, pools, recipe.run.parts_in_flight, groups):
                 session.add(report)
                 metrics.add(report)
                 progress.add_part(report)

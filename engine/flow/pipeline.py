@@ -13,18 +13,24 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from engine.flow.deaths import Deaths
 from engine.flow.explain import explain
-from engine.flow.pools import Pool, PoolActor
+from engine.flow.pool_actor import PoolActor
+from engine.flow.pools import Pool
 from engine.flow.reading import READ_CPUS, PartSource
 from engine.flow.report import PartReport
+from engine.flow.turnstile import Turnstile
 from engine.rundir import RunDirectory
+from engine.weights import weights_of
+
+#: An actor that remembers things for the session; lost with its node, it starts anew without them.
+_LASTING: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}
 
 
 def stream(
     work: pa.Table,
     run: RunDirectory,
     pools: Sequence[Pool],
-    groups: Mapping[str, PlacementGroup],
     parts_in_flight: int,
+    groups: Mapping[str, PlacementGroup] | None = None,
 ) -> Iterator[PartReport]:
     """Take the parts of `work` (rows of the plan) through the pools; yields each part's report.
 
@@ -32,26 +38,30 @@ def stream(
         work: parts.
         run: where they are committed.
         pools: with their sizes.
-        groups: what is reserved for pools, by their names.
         parts_in_flight: that an actor works on at once.
+        groups: what is reserved for pools, by their names.
 
     Raises:
         ConnoteError: what a task raised for the user, such as a full disk or a missing shard.
     """
     _set_context(parts_in_flight)
-    deaths = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Deaths).remote()
+    deaths = ray.remote(**_LASTING)(Deaths).remote()
+    # Only weights that are fetched need one to stand before; it is another process.
+    remote = any(weights_of(pool.settings) for pool in pools)
+    turnstile = ray.remote(**_LASTING, max_concurrency=10_000)(Turnstile).remote() if remote else None
     dataset = ray.data.read_datasource(PartSource(work, run), num_cpus=READ_CPUS)
     for pool in pools:
         dataset = dataset.map_batches(
             PoolActor,
-            fn_constructor_kwargs={"pool": pool, "deaths": deaths},
-            batch_size=None,
+            fn_constructor_kwargs={"pool": pool, "deaths": deaths, "turnstile": turnstile},
+            # A batch is a block. Ray wants its rows counted where there are GPUs, and a block has one.
+            batch_size=1 if pool.settings.gpus else None,
             batch_format="pyarrow",
             zero_copy_batch=True,
             compute=_strategy(pool, parts_in_flight),
             num_cpus=pool.settings.cpus,
             num_gpus=pool.settings.gpus or None,
-            **_where(pool, groups),
+            **_where(pool, groups or {}),
             runtime_env={"env_vars": pool.environment} if pool.environment else None,
         )
     try:

@@ -1,39 +1,20 @@
-"""Which stages run in one pool of actors, and what such an actor does with a part."""
+"""Which stages run in one pool of actors, and how many actors it has."""
 
 from __future__ import annotations
 
-import asyncio
-import gc
 import os
-import sys
-import time
-from collections import Counter
-from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
-from engine.errors import EngineDied, RecipeError, StorageError
-from engine.flow.deaths import MAX_CONVICTED, MAX_DEATHS, PROBE, Case, slices
-from engine.flow.parcel import pack, unpack
-from engine.flow.report import PartReport, StageReport
-from engine.flow.turns import Turns
-from engine.generation import build_generator
-from engine.generation.protocol import Generator, Request
+from engine.planning import measured
 from engine.planning.placing import Demand
-from engine.recipe import Embed, OpenAI, Recipe, Sampling, Scripted, Vllm
+from engine.planning.sizing import demands
+from engine.recipe import Embed, OpenAI, Recipe, Scripted, Vllm
 from engine.rundir import RunDirectory
-from engine.stages import Part, Slices, Stage, Tally
+from engine.stages import Stage
 from engine.stages.groups import engine_settings, group_name, group_stages
 
-if TYPE_CHECKING:  # which imports torch
-    from engine.encoders.bank import EncoderBank
-
-#: What an engine is asked before it is shown a part that saw one die.
-_HARMLESS = Request("probe", ("Say yes.",), Sampling(max_tokens=1), seed=0)
 #: How glibc serves processes that compute with encoders: from one heap that it never gives back.
 #: Otherwise each layer's result is memory fresh from the kernel, which has to clear it: a sixth of
 #: the time of a ViT-B-32 on two cores (`benchmarks.embed_speed`).
@@ -43,8 +24,6 @@ _KEEP_MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": "4000000000",
     "MALLOC_TOP_PAD_": "67108864",
 }
-#: The status with which an actor leaves when its engine is dead.
-ENGINE_DIED = 13
 
 
 @dataclass(frozen=True)
@@ -83,163 +62,29 @@ class Pool:
 
 
 def plan_pools(
-    recipe: Recipe, run: RunDirectory, stages: Sequence[Stage], retry_failed: bool, wanted: Sequence[Demand]
-) -> list[Pool]:
-    """Group the stages into pools, in order; `wanted` is what each of them asks of a cluster."""
+    recipe: Recipe, run: RunDirectory, stages: Sequence[Stage], retry_failed: bool
+) -> tuple[list[Pool], str]:
+    """Group the stages into pools, in order, each with the fewest actors that the recipe lets it have.
+
+    Returns:
+        The pools, and how those that are `auto` share a cluster, in words.
+    """
+    wanted, shared = demands(recipe, stages, partial(measured, run))
     groups = group_stages(stages)
     pools, before = [], list[Stage]()
-    for index, group in enumerate(groups):
+    for index, (group, demand) in enumerate(zip(groups, wanted, strict=True)):
         later = [stage for following in groups[index + 1 :] for stage in following]
-        pools.append(
-            Pool(
-                name=group_name(group),
-                settings=engine_settings(recipe, group[0].engine),
-                run=run,
-                stages=group,
-                before=tuple(before),
-                images_needed_after=any(stage.sees_images for stage in later),
-                last=not later,
-                retry_failed=retry_failed,
-                demand=wanted[index],
-            )
+        pool = Pool(
+            name=group_name(group),
+            settings=engine_settings(recipe, group[0].engine),
+            run=run,
+            stages=group,
+            before=tuple(before),
+            images_needed_after=any(stage.sees_images for stage in later),
+            last=not later,
+            retry_failed=retry_failed,
+            demand=demand,
         )
+        pools.append(pool.of_size(demand.least))
         before += group
-    return pools
-
-
-class PoolActor:
-    """Takes parts through the stages of one pool, several at a time.
-
-    The engine, a generator or a bank of encoders, is built by the first part that needs it, so a
-    pool whose tables are all committed loads no model.
-    """
-
-    def __init__(self, pool: Pool, deaths: Any) -> None:
-        self.pool = pool
-        self.deaths = deaths  # a handle on the session's `Deaths`
-        self.turns = Turns()
-        self.threads = ThreadPoolExecutor(max(2, round(pool.settings.cpus)), "decode")
-        self.engine: Generator | EncoderBank | None = None
-        self.building = asyncio.Lock()
-        self.started = time.monotonic()
-        # A part's rows are a hundred thousand small objects that live until it is committed;
-        # looking through them for garbage at Python's usual pace took a fifth of the time.
-        gc.set_threshold(100_000, 50, 100)
-
-    async def __call__(self, block: pa.Table) -> pa.Table:
-        """Run the pool's stages on a part; returns the part, or from the last pool its report."""
-        report, table = unpack(block)
-        part = Part.of(report.part, table)
-        try:
-            await self._take_turn(part, report)
-        except EngineDied as error:
-            # An actor that lives on with a dead engine would take part after part and fail them
-            # all. Leaving the process makes Ray start another and give it this one's parts.
-            print(
-                f"{self.pool.name}: {error}; this actor leaves and is replaced", file=sys.stderr, flush=True
-            )
-            await self.deaths.died.remote(self.pool.engine, str(error))
-            os._exit(ENGINE_DIED)
-        if self.engine is not None:
-            meter = {**self.engine.meter.snapshot(), "alive_s": time.monotonic() - self.started}
-            report.meters[self.pool.name] = {f"{os.uname().nodename}:{os.getpid()}": meter}
-        if self.pool.last:
-            return pack(report)
-        stages = (*self.pool.before, *self.pool.stages)
-        return pack(report, part.to_table(stages, self.pool.images_needed_after))
-
-    async def _take_turn(self, part: Part, report: PartReport) -> None:
-        """Run the stages beside other parts; alone if an engine died when the part was there."""
-        first = await self.deaths.begin.remote(part.id)
-        async with self.turns.take(alone=not first):
-            case = None if first else await self.deaths.begin_alone.remote(part.id)
-            if case is not None and case.outage:
-                raise StorageError(_outage(self.pool.engine, await self._reason()))
-            for stage in self.pool.stages:
-                report.stages[stage.name] = await self._advance(part, stage, case)
-            await self.deaths.end.remote(part.id)
-
-    async def _advance(self, part: Part, stage: Stage, case: Case | None) -> StageReport:
-        """Attach the stage's committed table, or make, commit and attach it."""
-        tables = self.pool.run.tables(stage)
-        wanted = None if stage.carries or self.pool.retry_failed else ["error"]
-        done = await asyncio.to_thread(tables.read, part.id, stage.schema, len(part.rows), wanted)
-        again = done is not None and self.pool.retry_failed and done["error"].null_count < len(done)
-        report = StageReport()
-        if done is None or again:
-            tally, started = Tally(), time.monotonic()
-            blamed: dict[int, str] = {}
-            watched: Slices | None = None
-            if case is not None:
-                blamed = _blamed(len(part.rows), case, await self._reason())
-                watched = partial(self._watched, part, case)
-            made = await part.run(stage, self._engine, self.threads, tally, done, watched, blamed)
-            done = await asyncio.to_thread(tables.commit, part.id, made, replace=again)
-            report.add(tally)
-            report.computed = tally.rows
-            report.seconds = time.monotonic() - started
-        assert done is not None
-        report.failed = dict(Counter(reason for reason in done["error"].to_pylist() if reason is not None))
-        part.attach(stage, done)
-        return report
-
-    async def _watched(self, part: Part, case: Case, rows: list[int]) -> AsyncIterator[list[int]]:
-        """The rows in slices, each noted before it is shown to the engine, in case that dies of it.
-
-        An engine that dies of a harmless request is not dead because of the part.
-        """
-        await self.deaths.at_engine.remote(part.id, PROBE)
-        await _probe(await self._engine())
-        for some in slices(rows, case.suspects):
-            await self.deaths.at_engine.remote(part.id, some)
-            yield some
-
-    async def _reason(self) -> str:
-        return str(await self.deaths.reason.remote(self.pool.engine))
-
-    async def _engine(self) -> Generator | EncoderBank:
-        async with self.building:
-            if self.engine is None:
-                try:
-                    self.engine = _build(self.pool)
-                except RecipeError as error:
-                    # Another one started from the same settings, so it is not they that are wrong.
-                    if await self.deaths.has_started.remote(self.pool.engine):
-                        raise EngineDied(str(error)) from error
-                    raise
-                await self.deaths.started.remote(self.pool.engine)
-            return self.engine
-
-
-def _build(pool: Pool) -> Generator | EncoderBank:
-    if isinstance(pool.settings, Embed):
-        from engine.encoders.bank import EncoderBank
-
-        return EncoderBank(pool.settings)
-    return build_generator(pool.engine.removeprefix("generators."), pool.settings)
-
-
-async def _probe(engine: Any) -> None:
-    """Have an engine do something that is no part's fault."""
-    if hasattr(engine, "probe"):
-        await engine.probe()
-    else:
-        await engine.generate([_HARMLESS])
-
-
-def _blamed(rows: int, case: Case, reason: str) -> dict[int, str]:
-    """Why rows that kill engines are not tried again; why none is, if the part is given up."""
-    rest = None
-    if len(case.convicted) > MAX_CONVICTED:
-        rest = f"more than {MAX_CONVICTED} samples of this part kill the engine: {reason}"
-    elif case.given_up:
-        rest = f"the engine died {case.deaths} times on this part: {reason}"
-    blamed = dict.fromkeys(range(rows), rest) if rest else {}
-    return {**blamed, **dict.fromkeys(case.convicted, f"the engine died on this sample: {reason}")}
-
-
-def _outage(engine: str, reason: str) -> str:
-    return (
-        f"{engine}: the engine died {MAX_DEATHS} times before it answered anything, the last "
-        f"time because: {reason}; mend that and run the command again, finished parts are kept"
-    )
+    return pools, shared

@@ -23,7 +23,7 @@ from engine.rundir import RunDirectory
 #: figure that no pool will have: Ray would fuse reading into a pool that reserves as much, and
 #: parts would no longer be read ahead of a busy engine.
 READ_CPUS = 0.45
-READING = Demand("reading", READ_CPUS)
+READING = Demand("reading", READ_CPUS, most=1)
 #: Each reads the parts of a slice of the plan, one after the other. A task a part would take the
 #: driver a minute and hundreds of MiB to set up for 100,000 parts; 2,000 tasks take seconds.
 MAX_READ_TASKS = 2000

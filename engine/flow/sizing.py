@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -15,8 +15,8 @@ from engine.flow.capacity import bundle, live_nodes
 from engine.flow.pools import Pool
 from engine.planning.placing import Demand, Node, place
 
-#: Seconds in which a killed driver's actors give back what they held.
-_SETTLE_S = 10.0
+#: Seconds without a change after which nothing more is given back.
+_SETTLE_S = 20.0
 #: Seconds for room that the cluster has but others may hold.
 _ROOM_S = 30.0
 _LOOK_S = 0.5
@@ -43,20 +43,26 @@ def sized(pools: Sequence[Pool], beside: Demand, shared: str, say: Callable[[str
 
 
 def _free() -> list[Node]:
-    """What each node has left, once nothing more is given back: a killed driver's actors go one by one."""
-    end, before = time.monotonic() + _SETTLE_S, None
+    """What each node has left, once nothing more is given back.
+
+    Reservations go one by one when a driver was killed, and those of the catalog's tasks a while after
+    them; what is held for longer belongs to others.
+    """
+    before, since = None, time.monotonic()
     while True:
         whole, draining = live_nodes(), state.get_draining_nodes()
-        left = available_resources_per_node()
-        nodes = {
-            name: replace(node, cpus=left.get(name, {}).get("CPU", 0), gpus=left.get(name, {}).get("GPU", 0))
-            for name, node in whole.items()
-            if name not in draining
-        }
-        if nodes == {name: whole[name] for name in nodes} or (time.monotonic() > end and nodes == before):
-            return list(nodes.values())
-        before = nodes
+        whole = {name: node for name, node in whole.items() if name not in draining}
+        free = available_resources_per_node()
+        left = {name: _left(node, free.get(name, {})) for name, node in whole.items()}
+        if left != before:
+            before, since = left, time.monotonic()
+        if left == whole or time.monotonic() - since > _SETTLE_S:
+            return list(left.values())
         time.sleep(_LOOK_S)
+
+
+def _left(node: Node, left: Mapping[str, float]) -> Node:
+    return replace(node, cpus=left.get("CPU", 0), gpus=left.get("GPU", 0))
 
 
 @contextmanager

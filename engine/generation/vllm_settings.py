@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import fields
@@ -17,6 +18,9 @@ _OWN_SETTINGS = {"model", "revision", "dtype", "max_model_len", "trust_remote_co
 
 #: Ways of loading that read safetensors only (or, for tests of speed, nothing at all).
 _SAFE_FORMATS = {"safetensors", "fastsafetensors", "runai_streamer", "dummy"}
+
+#: Over what a model is spread; each GPU of an engine has its place in all of them.
+_PARALLEL = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
 
 _KV_SPACE = "VLLM_CPU_KVCACHE_SPACE"
 _BIND = "VLLM_CPU_OMP_THREADS_BIND"
@@ -94,7 +98,7 @@ def engine_arguments(settings: Vllm) -> dict[str, Any]:
         "enable_prefix_caching": True,
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
-        **(_cpu_arguments(settings) if settings.gpus == 0 else _gpu_arguments(settings.gpus)),
+        **(_cpu_arguments(settings) if settings.gpus == 0 else _gpu_arguments(settings)),
         **settings.engine,
     }
     if arguments["load_format"] not in _SAFE_FORMATS:
@@ -110,12 +114,22 @@ def engine_arguments(settings: Vllm) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if value is not None}
 
 
-def _gpu_arguments(gpus: float) -> dict[str, Any]:
-    if gpus > 1:
-        # Named, because inside a Ray placement group vLLM would ask Ray for workers of its own.
-        return {"tensor_parallel_size": int(gpus), "distributed_executor_backend": "mp"}
-    # Actors that share a GPU share its memory.
-    return {"gpu_memory_utilization": 0.9 * gpus} if gpus < 1 else {}
+def _gpu_arguments(settings: Vllm) -> dict[str, Any]:
+    """How the model lies on the actor's GPUs: what `engine` leaves of them is tensor parallel."""
+    if settings.gpus < 1:
+        # Actors that share a GPU share its memory.
+        return {"gpu_memory_utilization": 0.9 * settings.gpus}
+    gpus, given = int(settings.gpus), {name: settings.engine.get(name, 1) for name in _PARALLEL}
+    if settings.engine.get(_PARALLEL[0]) is None:
+        given[_PARALLEL[0]] = gpus // math.prod(given.values())
+    if math.prod(given.values()) != gpus:
+        said = ", ".join(f"{name} {size}" for name, size in given.items() if size != 1)
+        raise RecipeError(
+            f"gpus: an actor has {gpus}, and engine asks for {math.prod(given.values()) or 'none'} ({said}); "
+            "they must be as many: an engine has its actor's GPUs, and all of them"
+        )
+    # Named, because inside a Ray placement group vLLM would ask Ray for workers of its own.
+    return {_PARALLEL[0]: given[_PARALLEL[0]], "distributed_executor_backend": "mp"} if gpus > 1 else {}
 
 
 def _cpu_arguments(settings: Vllm) -> dict[str, Any]:
@@ -143,8 +157,7 @@ def _kv_bytes() -> int:
 
 
 def _one_worker(engine: Mapping[str, Any]) -> bool:
-    many = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
-    return all(engine.get(name, 1) == 1 for name in many)
+    return all(engine.get(name, 1) == 1 for name in _PARALLEL)
 
 
 def _check_names(engine: Mapping[str, Any]) -> None:

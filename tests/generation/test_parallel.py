@@ -1,0 +1,39 @@
+"""How an engine's GPUs are used: all of them, and none that its actor does not have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from engine.errors import RecipeError
+from engine.generation.vllm_settings import _gpu_arguments
+from engine.recipe import Vllm
+
+MP = {"distributed_executor_backend": "mp"}
+
+
+def of(gpus: float, **engine: int) -> dict[str, Any]:
+    return _gpu_arguments(Vllm(backend="vllm", model="m", gpus=gpus, engine=engine))
+
+
+def test_what_is_not_said_is_tensor_parallel() -> None:
+    assert of(1) == {}
+    assert of(4) == {"tensor_parallel_size": 4, **MP}
+    assert of(4, pipeline_parallel_size=2) == {"tensor_parallel_size": 2, **MP}
+    assert of(4, tensor_parallel_size=2, pipeline_parallel_size=2) == {"tensor_parallel_size": 2, **MP}
+    assert of(0.25) == {"gpu_memory_utilization": pytest.approx(0.225)}
+
+
+@pytest.mark.parametrize(
+    ("gpus", "engine", "said"),
+    [
+        (1, {"tensor_parallel_size": 4}, "an actor has 1, and engine asks for 4"),
+        (4, {"tensor_parallel_size": 2}, "an actor has 4, and engine asks for 2"),
+        (4, {"pipeline_parallel_size": 3}, "an actor has 4, and engine asks for 3"),
+        (2, {"data_parallel_size": 4}, "an actor has 2, and engine asks for none"),
+    ],
+)
+def test_other_sizes_are_refused(gpus: float, engine: dict[str, int], said: str) -> None:
+    with pytest.raises(RecipeError, match=said):
+        of(gpus, **engine)
