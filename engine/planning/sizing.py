@@ -75,7 +75,7 @@ def _weights(
             f"share: {without} has none, and other pools have; give one to each that is `auto`, or to none"
         )
     if shares:
-        return shares, "shared out as `share` says"
+        return shares, "as `share` says"
     if len(auto) < 2:
         return {}, ""
     plan = estimate(recipe, stages, Figure(1, Origin.given), {}, measurements())

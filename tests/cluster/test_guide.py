@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
 
-from engine.recipe import load_recipe
+from engine.planning.placing import Node, place
+from engine.planning.sizing import demands
+from engine.recipe import load_recipe, parse_recipe
 from engine.stages import build_stages
 from jobs.command import app
 from tests.cluster.files import CLUSTER, ROOT
@@ -34,11 +37,22 @@ def test_so_is_the_table_of_sizes() -> None:
     )
     assert len(rows) == 6
     for images, gpus, hours, held, cost, disk in rows:
-        sized = ("--images", images.replace(",", ""), "--set", f"generators.vlm.actors={gpus}")
+        sized = ("--images", images.replace(",", ""), "--gpus", gpus, "--set", "generators.vlm.actors=auto")
         said = finish("plan", COCO, *sized, "--gpu-price", "2.5", "--out", "runs/coco")
         assert f"time       {hours} hours once" in said
         assert f"{gpus} reserved for that time: {held} GPU-hours, cost {cost} at 2.50" in said
         assert f"disk       {disk} of tables" in said
+
+
+def test_two_models_share_a_cluster_as_it_says() -> None:
+    block = next(block for block in GUIDE.split("\n\n") if block.startswith("    generators:"))
+    both = "images: {source: folder, uri: nowhere}\n" + textwrap.dedent(block)
+    both += "\ndescribe: {generator: seer}\nassociate: {generator: seer}\ncaption: {generator: poet}\n"
+    recipe = parse_recipe(both.replace("hf:facebook/dinov2-large", "python:tests.flow.encoder:make"))
+    wanted, shared = demands(recipe, build_stages(recipe), dict)
+    counts = place([Node(96, 8)] * 8, wanted)
+    named = ", ".join(f"{n} of {d.name}" for n, d in zip(counts, wanted, strict=True) if d.most is None)
+    assert f"``actors     {named} ({shared})``" in GUIDE
 
 
 def test_a_pilot_over_a_folder_measures_the_same_stages() -> None:

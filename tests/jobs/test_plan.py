@@ -29,6 +29,21 @@ def test_a_table_of_stages_with_their_cost(tmp_path: Path) -> None:
     assert "GPUs       8 reserved for that time: 26.7 GPU-hours, cost 66.67 at 2.50" in text
 
 
+def test_pools_that_are_auto_share_the_gpus_that_are_named(tmp_path: Path) -> None:
+    auto = runs.RECIPE.replace("gpus: 2, actors: 4", "gpus: 2, share: 3, actors: auto")
+    auto = auto.replace(
+        "{backend: scripted, actors: 3}", "{backend: scripted, gpus: 1, share: 1, actors: auto}"
+    )
+    given = ("--images", "1000", "--rate", "describe=1", "--rate", "associate=1", "--rate", "caption=1")
+    text = finish("plan", write(tmp_path, auto), *given, "--gpus", "16")
+    assert "actors: auto shares 16 GPUs as `share` says" in text
+    assert "seer (describe, associate): 12 GPUs" in text and "poet (caption): 4 GPUs" in text
+    text = finish("plan", write(tmp_path, auto), *given)
+    assert "actors: auto counts as one here; --gpus N says" in text
+    text = finish("plan", write(tmp_path, auto), *given, "--gpus", "2")
+    assert "2 GPUs are too few: the pools need 3 to begin" in text
+
+
 def test_images_and_figures_come_from_the_run(tmp_path: Path) -> None:
     runs.finished(tmp_path / "out")
     text = finish("plan", write(tmp_path))

@@ -1,0 +1,76 @@
+"""Room that a cluster has and others hold; GPUs of a type. On simulated nodes with GPUs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+from ray.util.placement_group import placement_group
+
+from tests.flow import noting, runs
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.cluster]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A node with two A10G, and one with two H100."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    for kind in ("A10G", "H100"):
+        cluster.add_node(num_cpus=2, num_gpus=2, resources={f"accelerator_type:{kind}": 1})
+    ray.init(address=cluster.address, logging_level="ERROR")
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+def recipe(tmp_path: Path, images: Path, **pool: Any) -> Path:
+    seer = {"backend": "scripted", "script": "tests.flow.noting:answer", "cpus": 0.25, **pool}
+    sections = {"generators": {"seer": seer}, "associate": None}
+    return runs.write_recipe(tmp_path / "recipe.yaml", images, **sections, caption=None)
+
+
+def test_what_others_hold_is_not_waited_for_unless_told(
+    cluster: Cluster, images: Path, tmp_path: Path
+) -> None:
+    path, out = recipe(tmp_path, images, gpus=1, actors=4), tmp_path / "out"
+    held = placement_group([{"GPU": 2}])
+    assert held.wait(30)
+    try:
+        text = runs.finish_alone(path, out, "--address", cluster.address, status=2)
+        assert "seer (describe): others hold what the cluster has for its 4 actors (1 GPUs" in text
+        assert not runs.tables(out)
+        free = recipe(tmp_path, images, gpus=1, actors="auto")
+        text = runs.finish_alone(free, tmp_path / "auto", "--address", cluster.address)
+        assert "actors     2 of seer (describe)" in text
+        waiting = runs.start(
+            recipe(tmp_path, images, gpus=1, actors=4), out, "--address", cluster.address, "--wait"
+        )
+        waiting.wait_for(lambda: "waiting for room" in waiting.said())
+    finally:
+        ray.util.remove_placement_group(held)
+    text = waiting.end(300)
+    assert waiting.returncode == 0, text
+    assert runs.tables(out) == runs.tables(tmp_path / "auto"), "how many there were decides nothing"
+
+
+def test_a_pool_stays_on_nodes_with_its_type_of_gpu(
+    cluster: Cluster, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOTES", str(tmp_path / "notes"))
+    path, out = recipe(tmp_path, images, gpus=1, gpu_type="H100", actors="auto"), tmp_path / "out"
+    text = runs.finish_alone(path, out, "--address", cluster.address)
+    assert "actors     2 of seer (describe)" in text
+    (there,) = (node["NodeID"] for node in ray.nodes() if "accelerator_type:H100" in node["Resources"])
+    assert set(Counter(node for node, _ in noting.read(tmp_path / "notes"))) == {there}
+    missing = recipe(tmp_path, images, gpus=1, gpu_type="B200", actors="auto")
+    text = runs.finish_alone(missing, out, "--address", cluster.address, status=2)
+    assert (
+        "seer (describe): gpu_type is B200, and the cluster's nodes have A10G, H100; name one of these"
+        in text
+    )
