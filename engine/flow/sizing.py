@@ -93,9 +93,7 @@ def _await(pool: Pool, group: PlacementGroup, wait: bool, say: Callable[[str], N
     if group.wait(_ROOM_S):
         return
     each = f"{pool.settings.gpus:g} GPUs and {pool.settings.cpus:g} CPUs on one node"
-    held = (
-        f"{pool.name}: the cluster is large enough for its {pool.actors} actors ({each}), but others hold it"
-    )
+    held = f"{pool.name}: others hold what the cluster has for its {pool.actors} actors ({each})"
     if not wait:
         raise RecipeError(
             f"{held}; `ray status` shows what is free; lower `actors`, make it `auto`, or wait with --wait"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,16 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.cluster]
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+def notes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where workers note what they are asked; they have the environment in which their node started."""
+    with pytest.MonkeyPatch.context() as patch:
+        path = tmp_path_factory.mktemp("notes") / "notes"
+        patch.setenv("NOTES", str(path))
+        yield path
+
+
+@pytest.fixture(scope="module")
+def cluster(notes: Path) -> Iterator[Cluster]:
     """A node with two A10G, and one with two H100."""
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     for kind in ("A10G", "H100"):
@@ -60,16 +68,16 @@ def test_what_others_hold_is_not_waited_for_unless_told(
 
 
 def test_a_pool_stays_on_nodes_with_its_type_of_gpu(
-    cluster: Cluster, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster, notes: Path, images: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("NOTES", str(tmp_path / "notes"))
+    before = len(noting.read(notes))
     path, out = recipe(tmp_path, images, gpus=1, gpu_type="H100", actors="auto"), tmp_path / "out"
     text = runs.finish_alone(path, out, "--address", cluster.address)
     assert "actors     2 of seer (describe)" in text
     (there,) = (node["NodeID"] for node in ray.nodes() if "accelerator_type:H100" in node["Resources"])
-    assert set(Counter(node for node, _ in noting.read(tmp_path / "notes"))) == {there}
+    assert {node for node, _ in noting.read(notes)[before:]} == {there}
     missing = recipe(tmp_path, images, gpus=1, gpu_type="B200", actors="auto")
-    text = runs.finish_alone(missing, out, "--address", cluster.address, status=2)
+    text = runs.finish_alone(missing, tmp_path / "other", "--address", cluster.address, status=2)
     assert (
         "seer (describe): gpu_type is B200, and the cluster's nodes have A10G, H100; name one of these"
         in text
