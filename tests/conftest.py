@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from engine.storage import location
+from engine.storage import object_store
 from tests import process
 
 #: What the object store asks for.
@@ -43,8 +43,8 @@ def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     fs = pafs.S3FileSystem(
         endpoint_override=s3_server, region="us-east-1", access_key="test", secret_key="test", **rights
     )
-    location._remote.cache_clear()
+    object_store.remote.cache_clear()
     fs.create_dir("photos")
     yield "s3://photos"
     fs.delete_dir("photos")
-    location._remote.cache_clear()
+    object_store.remote.cache_clear()
