@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 import pytest
@@ -25,6 +26,8 @@ def _nothing_runs_on() -> Iterator[None]:
 def s3_server() -> Iterator[str]:
     from moto.server import ThreadedMotoServer
 
+    # A line for each request, which pytest would keep for tests that fail.
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
     server = ThreadedMotoServer(port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
