@@ -42,7 +42,7 @@ def remote(scheme: str, bucket: str) -> pafs.FileSystem:
     except (OSError, pa.ArrowException) as error:
         raise StorageError(
             f"{scheme}://{bucket}: cannot be reached ({error}); use a local path, s3:// or gs://, and check "
-            "the credentials in the environment"
+            "the credentials in the environment, and an S3-compatible server's address in AWS_ENDPOINT_URL"
         ) from error
 
 
