@@ -34,7 +34,7 @@ test: $(READY) lint
 	$(BIN)/python -m pytest tests -m "($(HEAVY)) and not cluster"; heavy=$$?; \
 	wait $$light; others=$$?; cat $(VENV)/light.txt; exit $$((heavy || others))
 
-# Clusters of several nodes, started as users start them: some ten minutes more.
+# Clusters of several nodes, started as users start them: some twenty minutes more.
 test-cluster: $(READY)
 	$(BIN)/python -m pytest tests -m cluster
 

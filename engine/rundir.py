@@ -56,7 +56,8 @@ class RunDirectory:
         """
         if not self._recipe.exists():
             raise StorageError(
-                f"{self.root.uri}: no run directory (it holds no recipe.yaml); name the run's `out`"
+                self.root.without_bucket()
+                or f"{self.root.uri}: no run directory (it holds no recipe.yaml); name the run's `out`"
             )
         return parse_recipe(self._recipe.read_text(), origin=self._recipe.uri)
 

@@ -228,7 +228,7 @@ def plan(
 @app.command()
 def export(
     run_uri: RunUri,
-    target: Annotated[Path, typer.Argument(help="The directory to write.", metavar="DIR")],
+    target: Annotated[str, typer.Argument(help="The directory to write.", metavar="DIR")],
     to: Annotated[Target, typer.Option(help="The form.")],
     captions: Annotated[Which, typer.Option(help="Which captions.")] = Which.mined,
     draw: Annotated[bool, typer.Option(help="One caption an image, drawn by the run's seed.")] = False,
@@ -240,7 +240,7 @@ def export(
     from engine.rundir import RunDirectory
 
     chosen = ExportSettings(form=to.value, captions=captions.value, draw=draw, flagged=flagged, images=images)
-    for line in export_run(RunDirectory.at(run_uri), str(target), chosen):
+    for line in export_run(RunDirectory.at(run_uri), target, chosen):
         _say(line)
 
 

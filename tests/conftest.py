@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 import pytest
 
-from engine.storage import location
+from engine.storage import object_store
 from tests import process
 
 #: What the object store asks for.
@@ -25,6 +26,8 @@ def _nothing_runs_on() -> Iterator[None]:
 def s3_server() -> Iterator[str]:
     from moto.server import ThreadedMotoServer
 
+    # A line for each request, which pytest would keep for tests that fail.
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
     server = ThreadedMotoServer(port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -43,8 +46,8 @@ def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     fs = pafs.S3FileSystem(
         endpoint_override=s3_server, region="us-east-1", access_key="test", secret_key="test", **rights
     )
-    location._remote.cache_clear()
+    object_store.remote.cache_clear()
     fs.create_dir("photos")
     yield "s3://photos"
     fs.delete_dir("photos")
-    location._remote.cache_clear()
+    object_store.remote.cache_clear()

@@ -49,13 +49,13 @@ class Run(subprocess.Popen[bytes]):
             raise AssertionError(f"still running after {timeout} s:\n{self.said()}") from None
         return self.said()
 
-    def wait_for(self, condition: Callable[[], bool], seconds: float = 300) -> None:
+    def wait_for(self, condition: Callable[[], bool], seconds: float = 300, every: float = 0.02) -> None:
         """Wait until something is so of a run, which has not failed meanwhile."""
         end = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < end, f"it did not come about in {seconds} s:\n{self.said()}"
             assert not self.poll() or self.returncode < 0, f"the run failed:\n{self.said()}"
-            time.sleep(0.02)
+            time.sleep(every)
 
     def stop(self) -> None:
         """Kill it with all that it started: a test that failed leaves nothing to those behind it."""

@@ -15,9 +15,12 @@ import pytest
 
 from engine.schema import LEVELS
 from engine.stages.words import contains
+from engine.storage import Location
 from engine.terrarium import MODEL_DIR
+from tests import command
 from tests.flow import runs
 from tests.process import Run
+from tests.results import results, stamps
 
 pytestmark = [pytest.mark.vllm, pytest.mark.ray, pytest.mark.slow]
 
@@ -30,12 +33,12 @@ MEASURING = ("cluster", "sample", "polysemy", "difficulty", "evaluate")
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("scenes")
-    command = [sys.executable, "-m", "engine.terrarium.write", str(directory), "--scenes", str(SCENES)]
-    subprocess.run([*command, "--shard-rows", "16", "--seed", "3"], check=True)
+    write = [sys.executable, "-m", "engine.terrarium.write", str(directory), "--scenes", str(SCENES)]
+    subprocess.run([*write, "--shard-rows", "16", "--seed", "3"], check=True)
     return directory
 
 
-def settings(scenes: Path, *without: str) -> tuple[str, ...]:
+def settings(scenes: Path | str, *without: str) -> tuple[str, ...]:
     left_out = [word for name in without for word in ("--set", f"{name}=null")]
     return ("--set", f"images.uri={scenes}", "--set", "run.part_rows=8", *left_out)
 
@@ -98,6 +101,48 @@ def test_scenes_to_captions_with_the_engine_killed_on_the_way(
     assert len(good) >= 0.9 * len(captions)
     assert all(contains(c["caption"], c["association"]) and len(c["caption"].split()) < 10 for c in good)
     assert {c["level"] for c in good} == set(LEVELS)
+
+
+def test_on_an_object_store_with_the_driver_killed_twice(
+    scenes: Path, undisturbed: Path, bucket: str, tmp_path: Path
+) -> None:
+    """In the pass, and while captions are divided: all that comes out is the undisturbed local run's."""
+    out = f"{bucket}/out"
+    for tar in scenes.glob("*.tar"):
+        (Location(bucket) / "scenes" / tar.name).write_bytes(tar.read_bytes())
+    given = settings(f"{bucket}/scenes")
+    process = runs.start(RECIPE, out, *given)
+    process.wait_for(lambda: len(stamps(out)) >= 4, seconds=480, every=0.2)
+    kept = end_driver(process, out)
+    assert len(kept) < len(stamps(undisturbed)), "the kill came too late to show anything"
+    process = runs.start(RECIPE, out, *given)
+    process.wait_for(lambda: bool((Location(out) / "difficulty").entries()), seconds=480, every=0.2)
+    end_driver(process, out)
+    assert not (Location(out) / "evaluation" / "tables.md").exists(), "the kill came too late"
+    runs.finish_alone(RECIPE, out, *given)
+
+    there, here = results(out), results(undisturbed)
+    assert there.keys() == here.keys()
+    assert [name for name in there if there[name] != here[name]] == []
+    assert stamps(out).items() >= kept.items(), "a committed part was computed again"
+    # And from there it is told, shown and exported.
+    assert "compute: nothing, all of it is done" in command.finish("status", out)
+    assert command.finish("show", out) == command.finish("show", undisturbed)
+    exported = []
+    for where, name in ((out, "there"), (undisturbed, "here")):
+        command.finish("export", where, tmp_path / name, "--to", "hf")
+        (table,) = (pq.read_table(path) for path in (tmp_path / name).glob("data/*.parquet"))
+        exported.append(table.drop_columns(["uri"]))
+    assert len(exported[0]) and exported[0] == exported[1]
+
+
+def end_driver(process: Run, out: str) -> dict[str, int]:
+    """SIGKILL the driver and wait until its Ray is gone; the tables that are committed then."""
+    others = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    psutil.wait_procs(others, timeout=120)
+    return stamps(out)
 
 
 def test_the_run_ends_with_its_map_and_curves(undisturbed: Path) -> None:

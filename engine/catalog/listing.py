@@ -64,6 +64,8 @@ def _find(uri: str, wanted: Callable[[str], bool]) -> list[FoundFile]:
         return [FoundFile(place.name, place.uri.rpartition("/")[0], place.info())]
     if kind == pafs.FileType.Directory:
         return list(_inside(place.uri, "", wanted))
+    if trouble := place.without_bucket():
+        raise RecipeError(f"images.uri: {trouble}")
     root = static_root(place.uri)
     names = [expanded[len(root) + 1 :] for expanded in expand_braces(place.uri)]
     exact = [name for name in names if not is_glob(name)]

@@ -146,8 +146,8 @@ class Lease:
     def _read(self) -> bytes | None:
         try:
             return self.place.read_bytes() if self.place.exists() else None
-        except StorageError:
-            if not self.place.exists():
+        except StorageError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
                 return None  # it was released in that moment
             raise
 

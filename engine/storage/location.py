@@ -15,14 +15,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from engine.errors import StorageError
-
-#: What S3's error codes come down to for a user.
-_S3_CODES = {
-    "NO_SUCH_BUCKET": "no such bucket; create it, or correct its name, or AWS_ENDPOINT_URL",
-    "ACCESS_DENIED": "no permission; check the credentials in the environment, and the bucket's policy",
-    "INVALID_ACCESS_KEY_ID": "the store does not know these credentials; check AWS_ACCESS_KEY_ID",
-    "SIGNATURE_DOES_NOT_MATCH": "the store refuses these credentials; check AWS_SECRET_ACCESS_KEY",
-}
+from engine.storage.object_store import NO_BUCKET, meaning, put, remote
 
 
 @dataclass(frozen=True)
@@ -58,7 +51,7 @@ class Location:
             return _local(), self.uri
         scheme, _, path = self.uri.partition("://")
         bucket, _, key = path.partition("/")
-        return _remote(scheme, bucket), f"{bucket}/{key}".rstrip("/")
+        return remote(scheme, bucket), f"{bucket}/{key}".rstrip("/")
 
     def exists(self) -> bool:
         """Whether a file or directory is there."""
@@ -69,6 +62,19 @@ class Location:
         fs, path = self.resolve()
         with explained(self):
             return fs.get_file_info(path)
+
+    def without_bucket(self) -> str | None:
+        """What to say if the place is not there because its bucket is not; None otherwise.
+
+        A look at an object does not tell: a store answers alike whether the one or the other is missing.
+        """
+        if self.is_local:
+            return None
+        bucket = Location("/".join(self.uri.split("/")[:3]))
+        try:
+            return None if bucket.exists() else f"{bucket.uri}: {NO_BUCKET}"
+        except StorageError:  # who may use a folder of it need not see the bucket
+            return None
 
     def entries(self, recursive: bool = False) -> list[pafs.FileInfo]:
         """What lies under this directory, sorted by path; empty if it does not exist."""
@@ -121,8 +127,7 @@ class Location:
                 return _write(Path(path), data, replace)
             if not replace and self.exists():
                 return False
-            with fs.open_output_stream(path, compression=None) as stream:
-                stream.write(data)
+            put(fs, path, data)
             return True
 
     def write_table(self, table: pa.Table, row_group_size: int | None = None, replace: bool = True) -> bool:
@@ -187,9 +192,8 @@ def _reason(error: Exception) -> str:
         return f"no permission ({error}); check its owner and mode, or the credentials"
     if isinstance(error, FileNotFoundError):
         return "does not exist; check the path"
-    for code, meaning in _S3_CODES.items():
-        if f"AWS Error {code}" in str(error):
-            return f"{meaning} ({error})"
+    if told := meaning(error):
+        return f"{told} ({error})"
     return f"{type(error).__name__}: {error}"
 
 
@@ -232,26 +236,3 @@ def _name(temporary: Path, path: Path) -> bool:
 @cache
 def _local() -> pafs.LocalFileSystem:
     return pafs.LocalFileSystem()
-
-
-@cache
-def _remote(scheme: str, bucket: str) -> pafs.FileSystem:
-    """Object stores keep their connections; credentials come from the environment."""
-    try:
-        if scheme == "s3":
-            # AWS_ENDPOINT_URL names an S3-compatible server (MinIO, Ceph, moto); with one, the
-            # region of the bucket is not asked from AWS.
-            endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-            if endpoint:
-                return pafs.S3FileSystem(endpoint_override=endpoint, region=_region())
-            return pafs.S3FileSystem(region=pafs.resolve_s3_region(bucket))
-        return pafs.FileSystem.from_uri(f"{scheme}://{bucket}")[0]
-    except (OSError, pa.ArrowException) as error:
-        raise StorageError(
-            f"{scheme}://{bucket}: cannot be reached ({error}); use a local path, s3:// or gs://, and check "
-            "the credentials in the environment"
-        ) from error
-
-
-def _region() -> str:
-    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"

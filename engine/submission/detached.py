@@ -9,10 +9,12 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 from engine.errors import RecipeError, StorageError
+from engine.statuses import REFUSED
 from engine.submission.naming import Kind, RunJobs
 from engine.submission.plan import Job, Plan
 from engine.submission.service import JobService, Phase, Request, Taken
 from engine.submission.supervise import Supervisor, Voice
+from engine.submission.verdict import judge
 
 #: The job's own command line would be the other place; it is shown to people.
 _PLAN = "connote_plan"
@@ -22,7 +24,7 @@ def detach(service: JobService, run: RunJobs, plan: Plan, say: Callable[[str], N
     """Have the cluster supervise a run, in a job that reserves nothing; return its name.
 
     Raises:
-        RecipeError: another one was submitted in the same moment.
+        RecipeError: another one was submitted in the same moment, or the nodes lack Connote.
         StorageError: it does not start.
     """
     number = run.next_number(service.records(), Kind.supervisor, "supervisor")
@@ -36,8 +38,10 @@ def detach(service: JobService, run: RunJobs, plan: Plan, say: Callable[[str], N
     while (record := service.record(id)) is not None and record.phase is Phase.pending:
         time.sleep(0.5)
     if record is None or record.phase is Phase.failed:
-        reason = record.reason if record else "the cluster knows it no more"
-        raise StorageError(f"the supervisor {id} did not start: {reason}")
+        verdict = judge(record, accepted=False)
+        if verdict.status == REFUSED:
+            raise RecipeError(f"job {id} {verdict.words}")
+        raise StorageError(f"the supervisor {id} did not start: it {verdict.words}")
     return id
 
 

@@ -11,7 +11,7 @@ from engine.errors import RecipeError, StorageError
 from engine.statuses import INTERRUPTED, OK, STOPPED
 from engine.submission.log_reader import LogReader
 from engine.submission.naming import Kind, RunJobs, host_of, job_of, number_of, recipe_of
-from engine.submission.service import JobService, Phase, Record, Request
+from engine.submission.service import JobService, Phase, Record, Request, Unreachable
 
 _POLL_S = 1.0
 
@@ -118,8 +118,20 @@ def follow(
         The exit status of the supervisor if the cluster knows one, else of the last attempt.
 
     Raises:
-        StorageError: the cluster knows no job of this run.
+        StorageError: the cluster knows no job of this run, or does not answer.
     """
+    try:
+        return _follow(service, run, write, sleep)
+    except Unreachable as error:
+        raise StorageError(
+            f"{error}; when it does, the same command goes on, and if its head has been started again and "
+            "knows the run no more, submit the recipe again: what is finished is kept"
+        ) from error
+
+
+def _follow(
+    service: JobService, run: RunJobs, write: Callable[[str], None], sleep: Callable[[float], None]
+) -> int:
     log: LogReader | None = None
     while True:
         records = service.records()
@@ -158,5 +170,6 @@ def _status(record: Record) -> int:
 def _none(run: RunJobs) -> StorageError:
     return StorageError(
         f"{run.uri}: the cluster knows no job of this run; check --address, and the run directory, which is "
-        "run.out as the recipe or --out has it"
+        "run.out as the recipe or --out has it (a head that was started again has forgotten its jobs: submit "
+        "the recipe again)"
     )

@@ -83,7 +83,7 @@ class SlowFile:
     def read_bytes(self) -> bytes:
         def read() -> bytes:
             if self.uri not in self.world.files:
-                raise StorageError(f"{self.uri}: does not exist; check the path")
+                raise StorageError(f"{self.uri}: does not exist; check the path") from FileNotFoundError()
             return self.world.files[self.uri]
 
         return self._in_its_time(read)

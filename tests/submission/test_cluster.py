@@ -171,3 +171,25 @@ def test_the_head_is_killed_and_started_again(
     assert "the cluster answers again" in said
     assert "mine-2 is complete" in said
     assert runs.tables(out) == undisturbed
+
+
+def test_the_head_is_lost_with_the_supervisor_that_was_its_job(
+    head: Head, undisturbed: dict[str, bytes], work: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    detached = submit(head, out, "--detach")
+    assert "which supervises" in detached.end()
+    follower = connote("logs", head, out, "--follow")
+    follower.wait_for(lambda: committed(out, 3))
+    head.kill()
+    assert not committed(out, 3 * runs.PARTS), "the kill came too late to show anything"
+    said = follower.end(120)
+    assert follower.returncode == 3 and "submit the recipe again" in said, said
+    head.start()
+    assert "the cluster knows none of this run" in connote("status", head, out).end()
+    logs = connote("logs", head, out)
+    assert "submit the recipe again" in logs.end() and logs.returncode == 3
+    again = submit(head, out)
+    said = again.end(300)
+    assert again.returncode == 0 and "mine-1 is complete" in said, said
+    assert runs.tables(out) == undisturbed

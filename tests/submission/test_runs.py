@@ -10,8 +10,9 @@ from engine.submission import runs
 from engine.submission.detached import detach, supervise_from_inside
 from engine.submission.naming import Kind, RunJobs
 from engine.submission.plan import Job, Plan
+from engine.submission.service import Phase
 from engine.submission.supervise import Voice
-from tests.submission.cluster import DONE, KILLED, RUN, STOPPED, Cluster, End
+from tests.submission.cluster import DIED, DONE, KILLED, RUN, STOPPED, Cluster, End, refused
 
 LONG = replace(DONE, asked=10_000)
 
@@ -127,6 +128,13 @@ def test_following_goes_on_with_the_next_attempt_while_it_is_supervised() -> Non
     assert text == ["one ", "two"]
 
 
+def test_a_head_that_is_lost_while_one_follows_says_how_to_go_on() -> None:
+    cluster = with_jobs(a=(Kind.attempt, LONG))
+    cluster.before = lambda call: refused() if call else None
+    with pytest.raises(StorageError, match=r"refused; when it does, .* submit the recipe again"):
+        runs.follow(cluster, RUN, print, lambda seconds: None)
+
+
 def test_a_detached_supervisor_does_what_its_notes_say() -> None:
     cluster, said = Cluster(KILLED, DONE), list[str]()
     plan = Plan([Job("mine", "do mine")], attempts=4, pause_s=0, patience_s=5)
@@ -138,14 +146,23 @@ def test_a_detached_supervisor_does_what_its_notes_say() -> None:
     assert cluster.requests[1].notes["connote_recipe"] == RUN.recipe
 
 
-def test_a_supervisor_that_does_not_start_is_told() -> None:
+@pytest.mark.parametrize(
+    ("end", "error", "told"),
+    [
+        (DIED, StorageError, "did not start: it was lost: Job supervisor actor died"),
+        (End(Phase.failed, 1, "No module named 'jobs'"), RecipeError, "install Connote, with all it needs"),
+    ],
+)
+def test_a_supervisor_that_does_not_start_is_told(end: End, error: type[Exception], told: str) -> None:
     class Failing(Cluster):
         def submit(self, request):  # type: ignore[no-untyped-def]
             super().submit(request)
-            failed = replace(self.jobs[request.id], phase=KILLED.phase, reason="no such package")
+            failed = replace(
+                self.jobs[request.id], phase=end.phase, exit_code=end.exit_code, reason=end.reason
+            )
             self.jobs[request.id] = failed
 
-    with pytest.raises(StorageError, match="did not start: no such package"):
+    with pytest.raises(error, match=told):
         detach(Failing(), RUN, Plan([]), print)
 
 
