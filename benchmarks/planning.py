@@ -85,7 +85,8 @@ def measure(runs: dict[int, Path], rounds: int) -> Measured:
             found.setdefault(step, {})[samples] = spent
             print(
                 f"  {step:<14} {samples:>11,} samples: {spent.wall:7.2f} s, processors {spent.cpu:6.2f} s, "
-                f"peak {spent.peak:4.0f} MiB, {spent.grown:4.0f} beside imports",
+                f"peak {spent.peak:4.0f} MiB"
+                + (f", {spent.grown:.0f} beside imports" if spent.grown else ""),
                 flush=True,
             )
     return found
@@ -119,7 +120,7 @@ def status_command(directory: Path) -> Spent:
     if process.returncode:
         raise SystemExit(f"planning: connote status failed with status {process.returncode}")
     wall, peak = time.perf_counter() - started, used.ru_maxrss / 1024
-    return Spent(wall, used.ru_utime + used.ru_stime, peak, peak)
+    return Spent(wall, used.ru_utime + used.ru_stime, peak)
 
 
 def run_command(directory: Path, limit_s: float = 600) -> Spent:
@@ -140,7 +141,7 @@ def run_command(directory: Path, limit_s: float = 600) -> Spent:
         process.send_signal(signal.SIGTERM)
         _, _, used = os.wait4(process.pid, 0)
         process.returncode = -signal.SIGTERM
-    return Spent(wall, used.ru_utime + used.ru_stime, peak, peak)
+    return Spent(wall, used.ru_utime + used.ru_stime, peak)
 
 
 def median(rounds: list[Spent]) -> Spent:

@@ -27,12 +27,12 @@ Step = Callable[[Recipe, RunDirectory], Callable[[], object]]
 
 @dataclass(frozen=True)
 class Spent:
-    """What a step took: seconds, seconds of processors, MiB at the peak, and of these beside imports."""
+    """Seconds, seconds of processors, MiB at the peak; of a step also those beside imports."""
 
     wall: float
     cpu: float
     peak: float
-    grown: float
+    grown: float = 0.0
 
 
 def shard(recipe: Recipe, run: RunDirectory) -> Callable[[], object]:
