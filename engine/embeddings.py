@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,8 +20,6 @@ from engine.stages.embed import NO_DIRECTION, EmbedStage, Of
 from engine.storage import StageTables, digest_settings
 from engine.vector_columns import directions, matrix
 
-#: Notes of failures that are read at once.
-_THREADS = 32
 #: What a job can compare: single unit vectors; several unit vectors, the nearest of which counts; or
 #: whatever an encoder gives, by its own similarity.
 Takes = Literal["one", "several", "any"]
@@ -128,10 +125,8 @@ class VectorTables:
 
 def state_of(tables: StageTables, fingerprint: str, plan: pa.Table) -> str:
     """A digest of what a stage's tables hold: their fingerprint, and what failed, which a retry changes."""
-    failed = sorted(tables.failed() & set(plan["part"].to_pylist()))
-    with ThreadPoolExecutor(_THREADS) as threads:
-        notes = threads.map(tables.failures, failed)
-        return digest_settings({"tables": fingerprint, "failed": list(zip(failed, notes, strict=True))})
+    failed = tables.failures_of(tables.failed() & set(plan["part"].to_pylist()))
+    return digest_settings({"tables": fingerprint, "failed": list(failed)})
 
 
 def vector_tables(

@@ -69,6 +69,13 @@ class RunDirectory:
         """The plan of the last run, or None if it got no further than its catalog."""
         return self._plan.read_table() if self._plan.exists() else None
 
+    def kept_plan(self) -> pa.Table | None:
+        """As `read_plan`, for who can do without it: None also if it cannot be read."""
+        try:
+            return self.read_plan()
+        except StorageError:
+            return None
+
     def tables(self, stage: Stage) -> StageTables:
         """The stage's tables."""
         return StageTables.of(self.root, stage.name, stage.fingerprint)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,8 +15,7 @@ import pyarrow.compute as pc
 from engine.rundir import RunDirectory
 from engine.stages import Stage
 
-#: Notes of failures that are read at once: on an object store each takes a round trip.
-_THREADS = 32
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -42,30 +43,7 @@ class StageStatus:
 
 def stage_status(run: RunDirectory, plan: pa.Table, stages: Sequence[Stage]) -> list[StageStatus]:
     """Compare the plan with the tables that are committed. Lists directories, opens no table."""
-    rows = int(pc.sum(plan["rows"]).as_py() or 0)
-    states = []
-    for stage in stages:
-        tables = run.tables(stage)
-        done = pc.is_in(plan["part"], value_set=pa.array(sorted(tables.done()), pa.string()))
-        rows_done = int(pc.sum(pc.filter(plan["rows"], done)).as_py() or 0)
-        planned = set(pc.filter(plan["part"], done).to_pylist())
-        failed: Counter[str] = Counter()
-        with ThreadPoolExecutor(_THREADS) as threads:
-            for reasons in threads.map(tables.failures, sorted(tables.failed() & planned)):
-                failed.update(reasons)
-        parts_done = int(pc.sum(done).as_py() or 0)
-        states.append(
-            StageStatus(
-                stage.name,
-                stage.fingerprint,
-                len(plan),
-                parts_done,
-                rows,
-                rows_done,
-                dict(failed.most_common()),
-            )
-        )
-    return states
+    return _each(run, stages, partial(_status, run, plan))
 
 
 def work_left(run: RunDirectory, plan: pa.Table, stages: Sequence[Stage], retry_failed: bool) -> pa.Table:
@@ -73,21 +51,54 @@ def work_left(run: RunDirectory, plan: pa.Table, stages: Sequence[Stage], retry_
 
     With `retry_failed` also those with error rows in any stage.
     """
-    complete: set[str] | None = None
-    for stage in stages:
-        tables = run.tables(stage)
-        done = tables.done()
-        if retry_failed:
-            done -= tables.failed()
-        complete = done if complete is None else complete & done
-    finished = pc.is_in(plan["part"], value_set=pa.array(sorted(complete or ()), pa.string()))
-    return plan.filter(pc.invert(finished))
+    left = pa.array([not stages] * len(plan), pa.bool_())
+    for finished in _each(run, stages, partial(_finished, run, plan, retry_failed)):
+        left = pc.or_(left, pc.invert(finished))
+    return plan.filter(left)
 
 
-def set_aside(run: RunDirectory, plan: pa.Table, stages: Sequence[Stage], say: Callable[[str], None]) -> None:
-    """Leave in the stages' directories only the tables of planned parts; see `StageTables`."""
+def set_aside(run: RunDirectory, plan: pa.Table, stages: Sequence[Stage], say: Callable[[str], None]) -> bool:
+    """Leave in the stages' directories only the tables of planned parts; see `StageTables`.
+
+    Returns:
+        Whether tables of planned parts came back, so that less is left to do than before.
+    """
     planned = set(plan["part"].to_pylist())
-    for stage in stages:
-        tables = run.tables(stage)
-        if moved := tables.set_aside(planned):
+    counts = _each(run, stages, lambda stage: run.tables(stage).set_aside(planned))
+    for stage, (moved, _) in zip(stages, counts, strict=True):
+        if moved:
             say(f"{stage.name}: {moved:,} tables of parts that are not planned any more moved to _aside/")
+    return any(back for _, back in counts)
+
+
+def _each(run: RunDirectory, stages: Sequence[Stage], function: Callable[[Stage], Found]) -> list[Found]:
+    """What a function that lists a stage's directory gives of each stage.
+
+    An object store lists a thousand names a request, one request after the other: there all stages
+    are listed at once. On a disk one after the other is faster, and holds one list at a time.
+    """
+    with ThreadPoolExecutor(1 if run.root.is_local else max(1, len(stages))) as threads:
+        return list(threads.map(function, stages))
+
+
+def _status(run: RunDirectory, plan: pa.Table, stage: Stage) -> StageStatus:
+    tables = run.tables(stage)
+    listed, noted = tables.listed()
+    done = _among(plan, listed)
+    rows, rows_done = (int(pc.sum(some).as_py() or 0) for some in (plan["rows"], plan["rows"].filter(done)))
+    failed: Counter[str] = Counter()
+    for _, reasons in tables.failures_of(plan["part"].filter(pc.and_(done, _among(plan, noted))).to_pylist()):
+        failed.update(reasons)
+    parts_done = int(pc.sum(done).as_py() or 0)
+    reasons = dict(failed.most_common())
+    return StageStatus(stage.name, stage.fingerprint, len(plan), parts_done, rows, rows_done, reasons)
+
+
+def _finished(run: RunDirectory, plan: pa.Table, retry_failed: bool, stage: Stage) -> pa.ChunkedArray:
+    """Which of the plan's parts the stage need not compute."""
+    done, failed = run.tables(stage).listed()
+    return _among(plan, done - failed if retry_failed else done)
+
+
+def _among(plan: pa.Table, parts: Collection[str]) -> pa.ChunkedArray:
+    return pc.is_in(plan["part"], value_set=pa.array(list(parts), pa.string()))

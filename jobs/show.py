@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from engine.catalog import CatalogTables, discover, plan_parts
 from engine.catalog.tables import is_current
@@ -77,7 +78,7 @@ def status_lines(run: RunDirectory, recipe_path: Path | None, settings: Sequence
     summary = run.read_summary()
     lines = [f"run        {run.root.uri}", f"recipe     {_recipe_name(recipe_path, settings)}"]
     plan, unread, source = _plan_now(run, recipe)
-    lines += [*source, f"samples    {_sum(plan['rows']):,} in {len(plan):,} parts", ""]
+    lines += [*source, f"samples    {pc.sum(plan['rows']).as_py() or 0:,} in {len(plan):,} parts", ""]
     try:
         stages = build_stages(recipe)
     except RecipeError as error:
@@ -111,7 +112,8 @@ def _plan_now(run: RunDirectory, recipe: Recipe) -> tuple[pa.Table, int, list[st
     changed = [s.name for s in shards if s.name in known and not is_current(known[s.name], s)]
     states = {"not cataloged yet": new, "changed": changed, "gone": tables.gone(shards)}
     lines += [f"           {state}: {_some(names)}" for state, names in states.items() if names]
-    plan = plan_parts(run.catalog, current, recipe.run.part_rows, recipe.run.part_bytes)
+    limits = recipe.run.part_rows, recipe.run.part_bytes
+    plan = plan_parts(run.catalog, current, *limits, kept=run.kept_plan())
     return plan, len(shards) - len(current), lines
 
 
@@ -188,7 +190,3 @@ def _listed(reasons: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
 def _some(names: Sequence[str]) -> str:
     shown = ", ".join(map(plain, names[:5]))
     return shown + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")
-
-
-def _sum(column: pa.ChunkedArray) -> int:
-    return sum(column.to_pylist())

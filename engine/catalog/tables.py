@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
 import pyarrow as pa
@@ -18,11 +17,11 @@ from engine.errors import StorageError
 from engine.recipe import Images
 from engine.storage import Location, digest_of
 from engine.storage.location import explained
+from engine.storage.many import each_of
 
 #: Rows of a catalog table that are read at once; a part of some hundred rows touches one or two.
 GROUP_ROWS = 1024
 _METADATA = b"connote"
-_THREADS = 16
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ class CatalogTables:
             failed,
             scanned.warnings,
         )
-        self._put(after, scanned.table)
+        self.put(after, scanned.table)
         if before is None or before.digest == after.digest:
             return Update(after, scanned=True)
         change = f"shard {shard.name} has changed since it was cataloged: its parts are computed anew"
@@ -116,16 +115,16 @@ class CatalogTables:
         """What the catalog says of those shards that are cataloged, current or not, by name."""
         there = self.directory.names()
         places = [self.directory / file_name(s.name) for s in shards if file_name(s.name) in there]
-        with ThreadPoolExecutor(_THREADS) as threads:
-            return {header.name: header for header in threads.map(read_header, places)}
+        return {header.name: header for header in each_of(read_header, places)}
 
     def gone(self, shards: Iterable[Shard]) -> list[str]:
         """Names of shards that are cataloged but are not among the source's any more."""
         stray = self.directory.names() - {file_name(shard.name) for shard in shards}
         places = [self.directory / name for name in sorted(stray) if name.endswith(".parquet")]
-        return sorted(read_header(place).name for place in places)
+        return sorted(header.name for header in each_of(read_header, places))
 
-    def _put(self, header: Catalogued, table: pa.Table) -> None:
+    def put(self, header: Catalogued, table: pa.Table) -> None:
+        """Write a shard's table: what the header says of it, and its samples (schema CATALOG)."""
         text = json.dumps(asdict(header), ensure_ascii=False)
         table = table.replace_schema_metadata({_METADATA: text.encode()})
         (self.directory / header.file).write_table(table, row_group_size=GROUP_ROWS)
@@ -166,4 +165,8 @@ def parse_header(place: Location, metadata: dict[bytes, bytes] | None) -> Catalo
 
 def read_sizes(place: Location) -> pa.ChunkedArray:
     """The image sizes (bytes, int64) of a catalog table's rows."""
-    return pc.fill_null(place.read_table(["size"])["size"], 0)
+    fs, path = place.resolve()
+    with explained(place), fs.open_input_file(path) as file:
+        # So small a column is read before pyarrow's own threads would have been told of it.
+        parquet = pq.ParquetFile(file, pre_buffer=not place.is_local)
+        return pc.fill_null(parquet.read(["size"], use_threads=False)["size"], 0)

@@ -57,7 +57,8 @@ def refresh_catalog(
         known |= _scan_all(tables, open_shards, recipe.images, say)
     catalogued = [known[shard.name] for shard in shards]
     _warn(catalogued, say)
-    return plan_parts(run.catalog, catalogued, recipe.run.part_rows, recipe.run.part_bytes)
+    limits = recipe.run.part_rows, recipe.run.part_bytes
+    return plan_parts(run.catalog, catalogued, *limits, kept=run.kept_plan())
 
 
 def _scan_all(

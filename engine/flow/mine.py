@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from engine.catalog import first_planned
 from engine.errors import RecipeError
@@ -21,7 +24,7 @@ from engine.flow.report import Session
 from engine.flow.sizing import room, sized
 from engine.recipe import Recipe
 from engine.rundir import RunDirectory
-from engine.stages import build_stages
+from engine.stages import Stage, build_stages
 from engine.status import set_aside, stage_status, work_left
 from engine.storage import Location
 from engine.summary import summarize
@@ -74,17 +77,8 @@ def mine(
                 stack.enter_context(joining)
                 check_reach(address, run.root, source)
 
-        plan = refresh_catalog(recipe, run, start, say, retry_failed)
-        if len(work_left(run, plan, stages, retry_failed)):
-            # A cluster that refuses the recipe does so before the run directory is changed.
-            start(first_planned(run.catalog, plan))
-        run.write_recipe(recipe)
-        run.write_plan(plan)
-        run.note_stages(recipe, stages)
-        set_aside(run, plan, stages, say)
-        work = work_left(run, plan, stages, retry_failed)
-        samples = sum(plan["rows"].to_pylist())
-        rows = sum(work["rows"].to_pylist())
+        plan, work = plan_work(recipe, run, stages, start, say, retry_failed)
+        samples, rows = (int(pc.sum(some["rows"]).as_py() or 0) for some in (plan, work))
         say(f"{samples:,} samples in {len(plan):,} parts, {samples - rows:,} done before, {rows:,} to do")
         session, begun = Session(), time.monotonic()
         if len(work):
@@ -102,3 +96,36 @@ def mine(
     summary = summarize(session, stage_status(run, plan, stages), samples)
     run.write_summary(summary)
     return summary
+
+
+def plan_work(
+    recipe: Recipe,
+    run: RunDirectory,
+    stages: Sequence[Stage],
+    start: Callable[[Location | None], None],
+    say: Callable[[str], None],
+    retry_failed: bool,
+) -> tuple[pa.Table, pa.Table]:
+    """Bring catalog, plan and run directory up to date.
+
+    Args:
+        recipe, run, stages, say, retry_failed: see `mine`.
+        start: called before there is anything to do for Ray, with a file that will be read.
+
+    Returns:
+        The plan, and the parts of it that are left to do.
+
+    Raises:
+        ConnoteError: the source, the catalog or the run directory fails, or `start` refuses.
+    """
+    plan = refresh_catalog(recipe, run, start, say, retry_failed)
+    work = work_left(run, plan, stages, retry_failed)
+    if len(work):
+        # A cluster that refuses the recipe does so before the run directory is changed.
+        start(first_planned(run.catalog, plan))
+    run.write_recipe(recipe)
+    run.write_plan(plan)
+    run.note_stages(recipe, stages)
+    if set_aside(run, plan, stages, say):
+        work = work_left(run, plan, stages, retry_failed)
+    return plan, work

@@ -7,6 +7,7 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import ray
 from ray.data import Datasource
@@ -38,12 +39,13 @@ class PartSource(Datasource):  # type: ignore[misc]
     """
 
     def __init__(self, work: pa.Table, run: RunDirectory) -> None:
-        self._rows, self._bytes = len(work), work["bytes"].to_pylist()
-        self._plan, self._run = ray.put(work), run
+        self._rows, self._run = len(work), run
+        self._before = np.concatenate([[0], np.cumsum(work["bytes"].to_numpy())])
+        self._plan = ray.put(work)
 
     def estimate_inmemory_data_size(self) -> int:
         """Bytes of all images."""
-        return sum(self._bytes)
+        return int(self._before[-1])
 
     def get_read_tasks(
         self, parallelism: int, per_task_row_limit: int | None = None, data_context: Any = None
@@ -53,7 +55,7 @@ class PartSource(Datasource):  # type: ignore[misc]
         edges = [index * self._rows // tasks for index in range(tasks + 1)] if tasks else [0]
         made = []
         for start, end in pairwise(edges):
-            size = sum(self._bytes[start:end])
+            size = int(self._before[end] - self._before[start])
             about = BlockMetadata(num_rows=end - start, size_bytes=size, exec_stats=None)
             made.append(ReadTask(partial(_read, self._plan, self._run, start, end), about))
         return made

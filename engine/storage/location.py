@@ -85,6 +85,9 @@ class Location:
 
     def names(self) -> set[str]:
         """The names of the files in this directory, without those still being written."""
+        if self.is_local:
+            with explained(self):
+                return _file_names(self.uri)
         return {i.base_name for i in self.entries() if i.is_file and not i.base_name.startswith(".")}
 
     def read_bytes(self, offset: int = 0, size: int | None = None) -> bytes:
@@ -92,6 +95,15 @@ class Location:
         fs, path = self.resolve()
         with explained(self), fs.open_input_file(path) as file:
             return bytes(file.read_at(size if size is not None else file.size() - offset, offset))
+
+    def read_if_there(self) -> bytes | None:
+        """Read the file; None if it does not exist. One request where a look before would be another."""
+        try:
+            return self.read_bytes()
+        except StorageError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return None
+            raise
 
     def read_text(self) -> str:
         """Read the file as UTF-8."""
@@ -195,6 +207,15 @@ def _reason(error: Exception) -> str:
     if told := meaning(error):
         return f"{told} ({error})"
     return f"{type(error).__name__}: {error}"
+
+
+def _file_names(directory: str) -> set[str]:
+    """The names as the directory itself has them: a listing by pyarrow asks after every file, too."""
+    try:
+        with os.scandir(directory) as found:
+            return {entry.name for entry in found if not entry.name.startswith(".") and entry.is_file()}
+    except FileNotFoundError:
+        return set()
 
 
 def _write(path: Path, data: bytes | memoryview | pa.Buffer, replace: bool) -> bool:

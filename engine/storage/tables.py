@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from engine.errors import StorageError
 from engine.storage.location import Location
+from engine.storage.many import each_of
 
 _FAILED = ".failed.json"
 
@@ -37,19 +38,29 @@ class StageTables:
         """Where the part's table lies once it is committed."""
         return self.directory / f"{part}.parquet"
 
+    def listed(self) -> tuple[set[str], set[str]]:
+        """The parts whose tables are committed, and those whose tables hold error rows: one listing."""
+        names = self.directory.names()
+        failed = {n.removeprefix("_").removesuffix(_FAILED) for n in names if n.endswith(_FAILED)}
+        return {n.removesuffix(".parquet") for n in names if n.endswith(".parquet")}, failed
+
     def done(self) -> set[str]:
         """The parts whose tables are committed."""
-        return {n.removesuffix(".parquet") for n in self.directory.names() if n.endswith(".parquet")}
+        return self.listed()[0]
 
     def failed(self) -> set[str]:
         """The parts whose tables hold error rows."""
-        names = self.directory.names()
-        return {n.removeprefix("_").removesuffix(_FAILED) for n in names if n.endswith(_FAILED)}
+        return self.listed()[1]
 
     def failures(self, part: str) -> dict[str, int]:
         """The reasons of the part's error rows, and how many rows each has."""
-        note = self._note(part)
-        return json.loads(note.read_text()) if note.exists() else {}
+        note = self._note(part).read_if_there()
+        return json.loads(note) if note is not None else {}
+
+    def failures_of(self, parts: Iterable[str]) -> Iterator[tuple[str, dict[str, int]]]:
+        """Parts in the order of their names, each with its `failures`; many at once."""
+        ordered = sorted(parts)
+        return zip(ordered, each_of(self.failures, ordered), strict=True)
 
     def commit(self, part: str, table: pa.Table, replace: bool = False) -> pa.Table:
         """Write the part's table and return the one that then stands.
@@ -73,20 +84,21 @@ class StageTables:
                 self._write_note(part, left)
         return table
 
-    def set_aside(self, plan: Collection[str]) -> int:
-        """Keep only tables of the `plan` in view; returns how many were moved out of it.
+    def set_aside(self, plan: Collection[str]) -> tuple[int, int]:
+        """Keep only tables of the `plan` in view; returns how many moved out of it, and how many back.
 
         Parts that are no longer planned (their shard changed or went, or parts are cut in other
         sizes) move to `_aside/`, which readers of the directory pass over, so that they see every
         sample once. Planned parts that lie there come back.
         """
-        aside = StageTables(self.directory / "_aside")
-        stray = self.done().difference(plan)
+        aside, done = StageTables(self.directory / "_aside"), self.done()
+        stray = done.difference(plan)
         for part in sorted(stray):
             self._move(part, aside)
-        for part in sorted(aside.done().intersection(plan) - self.done()):
+        back = aside.done().intersection(plan) - done
+        for part in sorted(back):
             aside._move(part, self)
-        return len(stray)
+        return len(stray), len(back)
 
     def read(
         self, part: str, schema: pa.Schema, rows: int | None = None, columns: list[str] | None = None

@@ -1,21 +1,24 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.catalog import Catalogued, plan_parts
 from engine.catalog.parts import part_name, slice_rows
+from engine.errors import StorageError
 from engine.schema import CATALOG, PLAN
 from engine.storage import Location, locate
 
 
-def header(name: str = "a.tar", digest: str = "d") -> Catalogued:
-    return Catalogued(f"{name}.parquet", name, f"/x/{name}", "tar", "s", digest, "", 0, 0, ())
+def header(name: str = "a.tar", digest: str = "d", rows: int = 0) -> Catalogued:
+    return Catalogued(f"{name}.parquet", name, f"/x/{name}", "tar", "s", digest, "", rows, 0, ())
 
 
 def put_sizes(directory: Location, shard: Catalogued, sizes: list[int]) -> None:
@@ -74,3 +77,50 @@ def test_appending_to_a_shard_of_the_same_digest_mode_changes_its_parts_only(tmp
     after = plan_parts(directory, [one, header("2.tar", "z")], 5, 100)["part"].to_pylist()
     assert before[:2] == after[:2] and not set(before[2:]) & set(after[2:])
     assert plan_parts(directory, [], 5, 100).schema == PLAN
+
+
+Sizes = st.lists(st.integers(0, 9), max_size=20)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.dictionaries(st.sampled_from("abcde"), Sizes, max_size=5),
+    st.dictionaries(st.sampled_from("abcde"), Sizes, max_size=5),
+    st.sampled_from([(4, 20), (5, 20), (4, 19)]),
+)
+def test_a_plan_made_from_an_earlier_one_is_the_same(
+    tmp_path_factory: object,
+    first: dict[str, list[int]],
+    second: dict[str, list[int]],
+    limits: tuple[int, int],
+) -> None:
+    """Whatever shards came, went or changed, and whether the limits are the same."""
+    directory = locate(tmp_path_factory.mktemp("catalog"))  # type: ignore[attr-defined]
+
+    def catalog(shards: dict[str, list[int]]) -> list[Catalogued]:
+        headers = [header(name, str(sizes), len(sizes)) for name, sizes in shards.items()]
+        for shard in headers:
+            put_sizes(directory, shard, shards[shard.name])
+        return headers
+
+    kept = plan_parts(directory, catalog(first), 4, 20)
+    (directory / "plan").write_table(kept)
+    headers = catalog(second)
+    plan = plan_parts(directory, headers, *limits)
+    again = plan_parts(directory, headers, *limits, kept=(directory / "plan").read_table())
+    assert again.equals(plan, check_metadata=True)
+
+
+def test_nothing_is_read_of_a_shard_that_is_in_the_kept_plan(tmp_path: Path) -> None:
+    directory, one, two = locate(tmp_path), header("1.tar", rows=10), header("2.tar", rows=10)
+    for shard in (one, two):
+        put_sizes(directory, shard, [1] * 10)
+    kept = plan_parts(directory, [one, two], 4, 100)
+    (directory / one.file).delete()
+    assert plan_parts(directory, [one, two], 4, 100, kept=kept).equals(kept)
+    assert plan_parts(directory, [one, replace(two, digest="e")], 4, 100, kept=kept)[:3].equals(kept[:3])
+    for changed in (replace(one, digest="e"), replace(one, rows=11), replace(one, name="3.tar")):
+        with pytest.raises(StorageError, match=r"1\.tar\.parquet: does not exist"):
+            plan_parts(directory, [changed, two], 4, 100, kept=kept)
+    with pytest.raises(StorageError, match=r"1\.tar\.parquet: does not exist"):
+        plan_parts(directory, [one, two], 5, 100, kept=kept)

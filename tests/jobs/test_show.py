@@ -215,3 +215,15 @@ def test_as_many_samples_as_there_are(tmp_path: Path, count: int) -> None:
 def test_no_good_sample_yet(tmp_path: Path) -> None:
     run = make_run(tmp_path, many(2), done=0)
     assert "no sample has been mined" in sample_lines(run, 3)[0]
+
+
+def test_a_kept_plan_is_read_in_the_place_of_all_sizes(
+    folder: tuple[RunDirectory, Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, _ = folder
+    with monkeypatch.context() as patch:
+        patch.setattr("engine.catalog.parts.read_sizes", lambda place: pytest.fail(f"{place.uri} is read"))
+        lines = status_lines(run, None, [])
+    assert line_with(lines, "samples ") == "samples    6 in 4 parts"
+    (run.root / "plan.parquet").write_bytes(b"no table")
+    assert status_lines(run, None, []) == lines, "it can be made anew"

@@ -97,6 +97,27 @@ def test_listing(tmp_path: Path) -> None:
     assert (place / "none").entries() == [] and (place / "none").names() == set()
 
 
+def test_names_are_those_of_whole_files(tmp_path: Path) -> None:
+    for name in ("a.parquet", "_a.failed.json", ".b.parquet.0a1b2c3d", "below/c.parquet"):
+        (locate(tmp_path) / name).write_bytes(b"x")
+    (tmp_path / "link.parquet").symlink_to(tmp_path / "below" / "c.parquet")
+    (tmp_path / "dead.parquet").symlink_to(tmp_path / "nowhere")
+    assert locate(tmp_path).names() == {"a.parquet", "_a.failed.json", "link.parquet"}
+    assert (locate(tmp_path) / "nothing").names() == set()
+    with pytest.raises(StorageError, match=r"a\.parquet: NotADirectoryError"):
+        (locate(tmp_path) / "a.parquet").names()
+
+
+@pytest.mark.parametrize("where", ["disk", "store"])
+def test_a_file_is_read_if_it_is_there(where: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    place = locate(tmp_path if where == "disk" else request.getfixturevalue("bucket")) / "note.json"
+    assert place.read_if_there() is None
+    place.write_bytes(b"{}")
+    assert place.read_if_there() == b"{}"
+    with pytest.raises(StorageError):
+        Location("s3://" if where == "store" else str(tmp_path)).read_if_there()
+
+
 def test_equal_tables_give_equal_bytes(tmp_path: Path) -> None:
     table = pa.table({"a": list(range(1000)), "b": ["x", None] * 500})
     one, two = locate(tmp_path / "1.parquet"), locate(tmp_path / "2.parquet")

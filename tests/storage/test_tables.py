@@ -43,6 +43,14 @@ def test_a_note_says_what_failed_until_a_retry_succeeds(tables: StageTables) -> 
     assert names(tables) == ["p.parquet"]
 
 
+def test_one_listing_tells_what_is_done_and_what_failed(tables: StageTables) -> None:
+    for part, errors in (("b", ("refused",)), ("a", (None,)), ("c", ("refused", "zero bytes"))):
+        tables.commit(part, table(*errors))
+    assert tables.listed() == ({"a", "b", "c"}, {"b", "c"})
+    notes = list(tables.failures_of({"c", "b", "a"}))
+    assert notes == [("a", {}), ("b", {"refused": 1}), ("c", {"refused": 1, "zero bytes": 1})]
+
+
 def test_a_crash_between_note_and_table(tables: StageTables, monkeypatch: pytest.MonkeyPatch) -> None:
     def die(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -123,9 +131,9 @@ def test_error_rows_are_never_without_a_note(tables: StageTables, monkeypatch: p
 def test_tables_out_of_the_plan_are_set_aside_and_come_back(tables: StageTables) -> None:
     for part in ("a", "b"):
         tables.commit(part, table("refused"))
-    assert tables.set_aside({"b"}) == 1
+    assert tables.set_aside({"b"}) == (1, 0)
     assert (tables.done(), tables.failed()) == ({"b"}, {"b"})
-    assert tables.set_aside({"a", "b"}) == 0
+    assert tables.set_aside({"a", "b"}) == (0, 1)
     assert (tables.done(), tables.failed()) == ({"a", "b"}, {"a", "b"})
 
 
