@@ -69,18 +69,18 @@ def resume(recipe: Recipe, run: RunDirectory) -> Callable[[], object]:
     from engine.flow.cluster import cluster
     from engine.flow.mine import plan_work
     from engine.flow.pools import plan_pools
-    from engine.flow.reading import READ_CPUS, PartSource
+    from engine.flow.reading import READING, PartSource
 
     stages = build_stages(recipe)
 
     def prepare() -> object:
-        pools = plan_pools(recipe, run, stages, retry_failed=False)
+        pools, _ = plan_pools(recipe, run, stages, retry_failed=False)
         _, work = plan_work(recipe, run, stages, lambda _: None, print, retry_failed=False)
         tasks = PartSource(work, run).get_read_tasks(1)
         return pools, next(iter(tasks[0]()))
 
     ended = ExitStack()
-    ended.enter_context(cluster("local", [], verbose=False, beside=READ_CPUS))
+    ended.enter_context(cluster("local", [READING], verbose=False))
     atexit.register(ended.close)
     ray.get(ray.put(0))
     return prepare

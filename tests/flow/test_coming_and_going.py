@@ -43,7 +43,7 @@ def quiet(process: Run, notes: Path, node: str) -> None:
     count, since = -1, time.monotonic()
     while time.monotonic() - since < 4:
         assert process.poll() is None, "the run ended before the node was done"
-        if (now := sum(name == node for name, _ in noting.read(notes))) != count:
+        if (now := sum(note.node == node for note in noting.read(notes))) != count:
             count, since = now, time.monotonic()
         time.sleep(0.1)
 
@@ -55,7 +55,7 @@ def test_a_node_that_is_told_to_leave_finishes_what_it_has(tmp_path: Path, notes
     try:
         nodes = {node.node_id: node for node in (cluster.add_node(num_cpus=2) for _ in range(2))}
         process = runs.start(path, out, "--address", cluster.address)
-        process.wait_for(lambda: len({node for node, _ in noting.read(notes)}) == 2)
+        process.wait_for(lambda: len({note.node for note in noting.read(notes)}) == 2)
         leaving = next(iter(nodes))
         drain(cluster, leaving, 120)
         told = len(noting.read(notes))
@@ -66,10 +66,10 @@ def test_a_node_that_is_told_to_leave_finishes_what_it_has(tmp_path: Path, notes
     finally:
         cluster.shutdown()
     asked = noting.read(notes)
-    after = sum(node == leaving for node, _ in asked[told:])
+    after = sum(note.node == leaving for note in asked[told:])
     assert after <= 4 * runs.PART_ROWS, "no more than the parts it had, and the ones on their way"
-    assert sum(node != leaving for node, _ in asked) > after
-    again = [request for request, times in Counter(request for _, request in asked).items() if times > 1]
+    assert sum(note.node != leaving for note in asked) > after
+    again = [request for request, times in Counter(note.request for note in asked).items() if times > 1]
     assert again == [], "nothing was asked twice, though the node is gone"
     assert "240/240" in text
 
@@ -87,6 +87,6 @@ def test_a_pool_grows_on_a_node_that_joins_later(tmp_path: Path, notes: Path) ->
         assert process.returncode == 0, text
     finally:
         cluster.shutdown()
-    asked = Counter(node for node, _ in noting.read(notes))
+    asked = Counter(note.node for note in noting.read(notes))
     assert "actors     1 of seer" in text
     assert asked[late] > 0, asked

@@ -75,7 +75,7 @@ def test_a_pool_stays_on_nodes_with_its_type_of_gpu(
     text = runs.finish_alone(path, out, "--address", cluster.address)
     assert "actors     2 of seer (describe)" in text
     (there,) = (node["NodeID"] for node in ray.nodes() if "accelerator_type:H100" in node["Resources"])
-    assert {node for node, _ in noting.read(notes)[before:]} == {there}
+    assert {note.node for note in noting.read(notes)[before:]} == {there}
     missing = recipe(tmp_path, images, gpus=1, gpu_type="B200", actors="auto")
     text = runs.finish_alone(missing, tmp_path / "other", "--address", cluster.address, status=2)
     assert (
