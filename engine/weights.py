@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,29 +22,38 @@ class Weights:
         model: a hub's `ORGANISATION/NAME`, or open_clip's `ARCHITECTURE/TAG`.
         revision: of a hub's; None is its main branch.
         of_open_clip: which of the two.
+        place: where the hub's files are kept; None is the hub's own choice.
     """
 
     model: str
     revision: str | None = None
     of_open_clip: bool = False
+    place: str | None = None
 
-    def fetch(self) -> None:
+    def fetch(self) -> bool:
         """Have them in this machine's cache, from which the engine's own library will load them.
 
-        A failure is not told: that library meets it again, and says what it means.
+        Returns:
+            Whether they are there. What went wrong is not told: that library meets it again, and says
+            what it means.
         """
-        with suppress(Exception):
-            if self.of_open_clip:
-                self._from_open_clip()
-            else:
-                from huggingface_hub import snapshot_download
+        try:
+            self._from_open_clip() if self.of_open_clip else self._from_hub()
+        except Exception:
+            return False
+        return True
 
-                snapshot_download(
-                    self.model,
-                    revision=self.revision,
-                    allow_patterns=list(_WANTED),
-                    ignore_patterns=list(_UNWANTED),
-                )
+    def _from_hub(self) -> None:
+        from huggingface_hub import snapshot_download
+
+        wanted, unwanted = list(_WANTED), list(_UNWANTED)
+        snapshot_download(
+            self.model,
+            revision=self.revision,
+            cache_dir=self.place,
+            allow_patterns=wanted,
+            ignore_patterns=unwanted,
+        )
 
     def _from_open_clip(self) -> None:
         import open_clip
@@ -57,14 +65,19 @@ class Weights:
 def weights_of(settings: Vllm | OpenAI | Scripted | Embed) -> Sequence[Weights]:
     """What an engine with these settings fetches; nothing where its models lie in directories."""
     match settings:
-        case Vllm(model="terrarium"):
-            return ()
         case Vllm():
-            local = Path(settings.model).expanduser().is_dir()
-            return () if local else (Weights(settings.model, settings.revision),)
+            return _of_vllm(settings)
         case Embed():
             return _of_encoders(settings.encoders)
     return ()
+
+
+def _of_vllm(settings: Vllm) -> Sequence[Weights]:
+    if settings.model == "terrarium" or Path(settings.model).expanduser().is_dir():
+        return ()
+    if settings.engine.get("load_format") == "dummy":
+        return ()
+    return (Weights(settings.model, settings.revision, place=settings.engine.get("download_dir")),)
 
 
 def _of_encoders(names: Sequence[str]) -> Sequence[Weights]:

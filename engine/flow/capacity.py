@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import ray
+from ray._private.state import state
 
 from engine.errors import RecipeError
 from engine.planning.placing import Demand, Node, place
@@ -99,17 +100,20 @@ class _Lack:
 
 
 def live_nodes() -> dict[str, Node]:
-    """The cluster's nodes by Ray's names."""
-    return {node["NodeID"]: _node(node["Resources"]) for node in ray.nodes() if node["Alive"]}
+    """The cluster's nodes by Ray's names, without those that were told to leave."""
+    leaving = state.get_draining_nodes()
+    alive = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
+    return {name: _node(node["Resources"]) for name, node in alive.items() if name not in leaving}
 
 
 def _lack(need: Need) -> _Lack | None:
+    """What is missing for certain: of a type, in sum, or for a pool by itself.
+
+    Whether pools that fit one by one do so together is more than `place` can say of every cluster.
+    """
     nodes = list(live_nodes().values())
     if lack := next((lack for pool in need.pools if (lack := _missing_type(pool, nodes))), None):
         return lack
-    fit = need.room(nodes)
-    if all(count >= pool.least for pool, count in zip(need.pools, fit, strict=True)):
-        return None
     for pool in need.pools:
         if _sums_suffice(need, nodes) and not place(nodes, [replace(pool, least=1, most=1)])[0]:
             return _Lack(
@@ -117,7 +121,8 @@ def _lack(need: Need) -> _Lack | None:
                 "the cluster has both",
                 "lower `cpus` or `gpus`, or add larger nodes",
             )
-    return _too_little(need, nodes, fit)
+    alone = [place(nodes, [replace(pool, most=pool.least)])[0] >= pool.least for pool in need.pools]
+    return None if _sums_suffice(need, nodes) and all(alone) else _too_little(need, nodes, need.room(nodes))
 
 
 def _sums_suffice(need: Need, nodes: Sequence[Node]) -> bool:

@@ -21,7 +21,7 @@ from engine.flow.progress import Progress
 from engine.flow.reach import check_reach
 from engine.flow.reading import READING
 from engine.flow.report import Session
-from engine.flow.sizing import room, sized
+from engine.flow.sizing import sized, whole_nodes
 from engine.recipe import Recipe
 from engine.rundir import RunDirectory
 from engine.stages import Stage, build_stages
@@ -82,8 +82,8 @@ def mine(
         say(f"{samples:,} samples in {len(plan):,} parts, {samples - rows:,} done before, {rows:,} to do")
         session, begun = Session(), time.monotonic()
         if len(work):
-            pools = sized(pools, READING, shared, say)
-            groups = stack.enter_context(room(pools, wait, say))
+            pools = sized(pools, READING, shared, wait, say)
+            groups = stack.enter_context(whole_nodes(pools, wait, say))
             begun = time.monotonic()
             say(f"starting {' and '.join(pool.name for pool in pools)}; models load with the first part")
             progress, metrics = Progress("mining", rows), RunMetrics(run.root.uri, rows)

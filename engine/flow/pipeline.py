@@ -19,7 +19,6 @@ from engine.flow.reading import READ_CPUS, PartSource
 from engine.flow.report import PartReport
 from engine.flow.turnstile import Turnstile
 from engine.rundir import RunDirectory
-from engine.weights import weights_of
 
 #: An actor that remembers things for the session; lost with its node, it starts anew without them.
 _LASTING: dict[str, Any] = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}
@@ -47,7 +46,7 @@ def stream(
     _set_context(parts_in_flight)
     deaths = ray.remote(**_LASTING)(Deaths).remote()
     # Only weights that are fetched need one to stand before; it is another process.
-    remote = any(weights_of(pool.settings) for pool in pools)
+    remote = any(pool.weights for pool in pools)
     turnstile = ray.remote(**_LASTING, max_concurrency=10_000)(Turnstile).remote() if remote else None
     dataset = ray.data.read_datasource(PartSource(work, run), num_cpus=READ_CPUS)
     for pool in pools:

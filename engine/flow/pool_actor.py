@@ -26,7 +26,6 @@ from engine.generation import build_generator
 from engine.generation.protocol import Generator, Request
 from engine.recipe import Embed, Sampling
 from engine.stages import Part, Slices, Stage, Tally
-from engine.weights import weights_of
 
 if TYPE_CHECKING:  # which imports torch
     from engine.encoders.bank import EncoderBank
@@ -145,11 +144,11 @@ class PoolActor:
     async def _fetch_weights(self) -> None:
         """Have them on this node, fetched by one of its actors."""
         about = ray.get_runtime_context()
-        for weights in weights_of(self.pool.settings):
+        for weights in self.pool.weights:
             turn = about.get_node_id(), weights, about.get_actor_id()
             if await self.turnstile.enter.remote(*turn):
-                await asyncio.to_thread(weights.fetch)
-                await self.turnstile.leave.remote(*turn)
+                there = await asyncio.to_thread(weights.fetch)
+                await self.turnstile.leave.remote(*turn, there)
 
 
 def _build(pool: Pool) -> Generator | EncoderBank:

@@ -14,6 +14,7 @@ from engine.recipe import Embed, OpenAI, Recipe, Scripted, Vllm
 from engine.rundir import RunDirectory
 from engine.stages import Stage
 from engine.stages.groups import engine_settings, group_name, group_stages
+from engine.weights import Weights, weights_of
 
 #: How glibc serves processes that compute with encoders: from one heap that it never gives back.
 #: Otherwise each layer's result is memory fresh from the kernel, which has to clear it: a sixth of
@@ -39,6 +40,7 @@ class Pool:
     last: bool
     retry_failed: bool
     demand: Demand  # of the cluster
+    weights: tuple[Weights, ...] = ()  # that an actor fetches, as this machine sees it
     actors: int = 1  # that it begins with
     most: int = 1  # that it grows to
 
@@ -84,6 +86,7 @@ def plan_pools(
             last=not later,
             retry_failed=retry_failed,
             demand=demand,
+            weights=tuple(weights_of(engine_settings(recipe, group[0].engine))),
         )
         pools.append(pool.of_size(demand.least))
         before += group

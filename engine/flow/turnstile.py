@@ -57,10 +57,11 @@ class Turnstile:
                 await self._wait()
             return False
 
-    async def leave(self, node: str, weights: Hashable, actor: str) -> None:
-        """Say that the weights are on the node, as far as they can be."""
+    async def leave(self, node: str, weights: Hashable, actor: str, there: bool) -> None:
+        """Give the turn back, and say whether the weights are on the node now; if not, the next one tries."""
         async with self._changed:
-            self._there.add((node, weights))
+            if there:
+                self._there.add((node, weights))
             self._drop(actor)
 
     def _free(self, place: tuple[str, Hashable]) -> bool:

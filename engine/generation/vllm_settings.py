@@ -20,7 +20,8 @@ _OWN_SETTINGS = {"model", "revision", "dtype", "max_model_len", "trust_remote_co
 _SAFE_FORMATS = {"safetensors", "fastsafetensors", "runai_streamer", "dummy"}
 
 #: Over what a model is spread; each GPU of an engine has its place in all of them.
-_PARALLEL = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
+_TENSOR = "tensor_parallel_size"
+_PARALLEL = (_TENSOR, "pipeline_parallel_size", "data_parallel_size", "prefill_context_parallel_size")
 
 _KV_SPACE = "VLLM_CPU_KVCACHE_SPACE"
 _BIND = "VLLM_CPU_OMP_THREADS_BIND"
@@ -116,20 +117,21 @@ def engine_arguments(settings: Vllm) -> dict[str, Any]:
 
 def _gpu_arguments(settings: Vllm) -> dict[str, Any]:
     """How the model lies on the actor's GPUs: what `engine` leaves of them is tensor parallel."""
+    gpus, given = max(1, int(settings.gpus)), {name: settings.engine.get(name) or 1 for name in _PARALLEL}
+    asked = math.prod(given.values())
+    if not settings.engine.get(_TENSOR) and gpus % asked == 0:
+        given[_TENSOR] = gpus // asked
+    elif asked != gpus:
+        said = ", ".join(f"{name} {size}" for name, size in given.items() if size != 1)
+        raise RecipeError(
+            f"gpus: an actor has {settings.gpus:g}, and engine asks for {asked} ({said}); they must be as "
+            "many: an engine has its actor's GPUs, and all of them"
+        )
     if settings.gpus < 1:
         # Actors that share a GPU share its memory.
         return {"gpu_memory_utilization": 0.9 * settings.gpus}
-    gpus, given = int(settings.gpus), {name: settings.engine.get(name, 1) for name in _PARALLEL}
-    if settings.engine.get(_PARALLEL[0]) is None:
-        given[_PARALLEL[0]] = gpus // math.prod(given.values())
-    if math.prod(given.values()) != gpus:
-        said = ", ".join(f"{name} {size}" for name, size in given.items() if size != 1)
-        raise RecipeError(
-            f"gpus: an actor has {gpus}, and engine asks for {math.prod(given.values()) or 'none'} ({said}); "
-            "they must be as many: an engine has its actor's GPUs, and all of them"
-        )
     # Named, because inside a Ray placement group vLLM would ask Ray for workers of its own.
-    return {_PARALLEL[0]: given[_PARALLEL[0]], "distributed_executor_backend": "mp"} if gpus > 1 else {}
+    return {_TENSOR: given[_TENSOR], "distributed_executor_backend": "mp"} if gpus > 1 else {}
 
 
 def _cpu_arguments(settings: Vllm) -> dict[str, Any]:
@@ -157,7 +159,7 @@ def _kv_bytes() -> int:
 
 
 def _one_worker(engine: Mapping[str, Any]) -> bool:
-    return all(engine.get(name, 1) == 1 for name in _PARALLEL)
+    return all((engine.get(name) or 1) == 1 for name in _PARALLEL)
 
 
 def _check_names(engine: Mapping[str, Any]) -> None:

@@ -53,9 +53,10 @@ class Demand:
 def place(nodes: Iterable[Node], demands: Sequence[Demand]) -> list[int]:
     """How many actors of each pool find room at once.
 
-    First every pool gets what it cannot begin without, engines of many GPUs before small ones that would
-    break up the nodes; then the pool that is slowest for its weight gets another one, until nothing
-    fits or every pool has the most that it wants.
+    First every pool gets what it cannot begin without: those first that want a type of GPU, and engines of
+    many GPUs before small ones that would break up the nodes. Then the pool that is slowest for its weight
+    gets another one, until nothing fits or every pool has the most that it wants. Each actor goes
+    where it fits best, which is not always how most of them would fit.
 
     Args:
         nodes: of the cluster.
@@ -66,23 +67,28 @@ def place(nodes: Iterable[Node], demands: Sequence[Demand]) -> list[int]:
         more room.
     """
     rooms = [_Room.of(node) for node in nodes]
+    wanted = frozenset(demand.gpu_type for demand in demands if demand.gpu_type)
     placed = [0] * len(demands)
-    for index in sorted(range(len(demands)), key=lambda i: (-demands[i].gpus, -demands[i].cpus)):
+    for index in sorted(range(len(demands)), key=lambda i: _rank(demands[i])):
         demand = demands[index]
-        while placed[index] < demand.least and _take(rooms, demand):
+        while placed[index] < demand.least and _take(rooms, demand, wanted):
             placed[index] += 1
     if any(count < demand.least for count, demand in zip(placed, demands, strict=True)):
         return placed
     growing = {index for index, demand in enumerate(demands) if _wants(demand, placed[index])}
     while growing:
         index = min(growing, key=lambda i: (placed[i] * demands[i].devices / demands[i].weight, i))
-        if _take(rooms, demands[index]):
+        if _take(rooms, demands[index], wanted):
             placed[index] += 1
         else:
             growing.discard(index)
         if not _wants(demands[index], placed[index]):
             growing.discard(index)
     return placed
+
+
+def _rank(demand: Demand) -> tuple[bool, float, float]:
+    return demand.gpu_type is None, -demand.gpus, -demand.cpus
 
 
 def _wants(demand: Demand, placed: int) -> bool:
@@ -124,16 +130,13 @@ class _Room:
         return whole[: gpus // _UNIT] if len(whole) * _UNIT >= gpus else None
 
 
-def _take(rooms: Sequence[_Room], demand: Demand) -> bool:
-    """Put an actor where it leaves the least of the GPUs behind, and of the CPUs the most."""
-    best: tuple[_Room, list[int]] | None = None
-    for room in rooms:
-        chosen = room.chosen(demand)
-        if chosen is not None and (best is None or (room.free, -room.cpus) < (best[0].free, -best[0].cpus)):
-            best = room, chosen
-    if best is None:
+def _take(rooms: Sequence[_Room], demand: Demand, wanted: frozenset[str]) -> bool:
+    """Put an actor where it fits best: it leaves alone what others want by type, and then least behind."""
+    fitting = [(room, chosen) for room in rooms if (chosen := room.chosen(demand)) is not None]
+    if not fitting:
         return False
-    room, chosen = best
+    others = wanted - {demand.gpu_type}
+    room, chosen = min(fitting, key=lambda fit: (len(fit[0].gpu_types & others), fit[0].free, fit[0].cpus))
     room.cpus -= _units(demand.cpus)
     for index in chosen:
         room.gpus[index] -= min(_units(demand.gpus), _UNIT)

@@ -56,10 +56,14 @@ def demands(
 
 
 def on_gpus(wanted: Sequence[Demand], gpus: float) -> dict[str, int]:
-    """How many actors there would be on so many GPUs; of pools without GPUs no more than they need."""
+    """How many actors those pools would have on so many GPUs whose number the cluster decides, by name."""
     bounded = [pool if pool.gpus else replace(pool, most=pool.least) for pool in wanted]
-    counts = place([Node(_ANY_CPUS, gpus)], bounded)
-    return {pool.name: max(count, pool.least) for pool, count in zip(wanted, counts, strict=True)}
+    types = frozenset(pool.gpu_type for pool in wanted if pool.gpu_type)
+    counts = place([Node(_ANY_CPUS, gpus, types)], bounded)
+    auto = [
+        (pool, count) for pool, count in zip(wanted, counts, strict=True) if pool.gpus and pool.most is None
+    ]
+    return {pool.name: max(count, pool.least) for pool, count in auto}
 
 
 def _weights(

@@ -40,6 +40,7 @@ class Growing:
         self.coming, self.there = list(nodes), list[dict[str, float]]()
         self.asked: list[list[dict[str, float]]] = []
         monkeypatch.setattr(capacity.ray, "nodes", self.nodes)
+        monkeypatch.setattr(capacity.state, "get_draining_nodes", lambda: {"leaving": 0})
         monkeypatch.setattr(capacity.time, "sleep", lambda _: self.there.append(self.coming.pop(0)))
         monkeypatch.setattr(sdk, "request_resources", lambda bundles: self.asked.append(bundles))
 

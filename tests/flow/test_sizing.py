@@ -46,25 +46,43 @@ def recipe(tmp_path: Path, images: Path, **pool: Any) -> Path:
 def test_what_others_hold_is_not_waited_for_unless_told(
     cluster: Cluster, images: Path, tmp_path: Path
 ) -> None:
-    path, out = recipe(tmp_path, images, gpus=1, actors=4), tmp_path / "out"
+    path, out = recipe(tmp_path, images, gpus=2, actors=2), tmp_path / "out"
     held = placement_group([{"GPU": 2}])
     assert held.wait(30)
     try:
         text = runs.finish_alone(path, out, "--address", cluster.address, status=2)
-        assert "seer (describe): others hold what the cluster has for its 4 actors (1 GPUs" in text
+        assert "seer (describe): there is room for 1 of its 2 actors now, others hold the rest" in text
         assert not runs.tables(out)
-        free = recipe(tmp_path, images, gpus=1, actors="auto")
+        free = recipe(tmp_path, images, gpus=2, actors="auto")
         text = runs.finish_alone(free, tmp_path / "auto", "--address", cluster.address)
-        assert "actors     2 of seer (describe)" in text
-        waiting = runs.start(
-            recipe(tmp_path, images, gpus=1, actors=4), out, "--address", cluster.address, "--wait"
-        )
+        assert "actors     1 of seer (describe)" in text
+        waiting = runs.start(path, out, "--address", cluster.address, "--wait", "--set", _TWO)
         waiting.wait_for(lambda: "waiting for room" in waiting.said())
     finally:
         ray.util.remove_placement_group(held)
     text = waiting.end(300)
     assert waiting.returncode == 0, text
     assert runs.tables(out) == runs.tables(tmp_path / "auto"), "how many there were decides nothing"
+
+
+_TWO = "generators.seer.actors=2"
+
+
+def test_auto_does_not_begin_where_nothing_is_left(cluster: Cluster, images: Path, tmp_path: Path) -> None:
+    path, out = recipe(tmp_path, images, gpus=1, actors="auto"), tmp_path / "out"
+    held = placement_group([{"GPU": 2}] * 2)
+    assert held.wait(30)
+    try:
+        text = runs.finish_alone(path, out, "--address", cluster.address, status=2)
+    finally:
+        ray.util.remove_placement_group(held)
+    assert "there is room for 0 of at least 1 actors of seer (describe) now" in text
+
+
+def test_shares_that_do_not_divide_a_gpu(cluster: Cluster, images: Path, tmp_path: Path) -> None:
+    path, out = recipe(tmp_path, images, gpus=0.4, actors="auto"), tmp_path / "out"
+    text = runs.finish_alone(path, out, "--address", cluster.address)
+    assert "actors     8 of seer (describe)" in text and len(runs.tables(out)) == runs.PARTS
 
 
 def test_a_pool_stays_on_nodes_with_its_type_of_gpu(

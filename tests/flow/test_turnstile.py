@@ -31,7 +31,7 @@ async def _crowd(turnstile: Turnstile, nodes: int, actors: int) -> tuple[Counter
             await asyncio.sleep(0.02)
             running -= 1
             fetched[node] += 1
-            await turnstile.leave(node, "weights", actor)
+            await turnstile.leave(node, "weights", actor, True)
         assert fetched[node] == 1, "nobody starts before the weights are there"
 
     async with asyncio.TaskGroup() as group:
@@ -54,7 +54,7 @@ def test_an_actor_that_died_gives_its_turn_back_when_it_starts_again() -> None:
         turnstile = Turnstile(nodes=1)
         await turnstile.enter("lost", "weights", "a")
         again = await turnstile.enter("other", "weights", "a")
-        await turnstile.leave("other", "weights", "a")
+        await turnstile.leave("other", "weights", "a", True)
         return again, await turnstile.enter("lost", "weights", "b")
 
     assert asyncio.run(asyncio.wait_for(elsewhere(), 5)) == (True, True)
@@ -67,3 +67,15 @@ def test_an_actor_that_is_gone_for_good_holds_nobody_up() -> None:
         return await turnstile.enter("n", "weights", "next")
 
     assert asyncio.run(asyncio.wait_for(follow(), 5)) is True
+
+
+def test_what_could_not_be_fetched_the_next_one_tries() -> None:
+    async def twice() -> list[bool]:
+        turnstile = Turnstile()
+        first = await turnstile.enter("n", "weights", "a")
+        second = asyncio.ensure_future(turnstile.enter("n", "weights", "b"))
+        await asyncio.sleep(0)
+        await turnstile.leave("n", "weights", "a", False)
+        return [first, await second]
+
+    assert asyncio.run(asyncio.wait_for(twice(), 5)) == [True, True]

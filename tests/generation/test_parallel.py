@@ -13,7 +13,7 @@ from engine.recipe import Vllm
 MP = {"distributed_executor_backend": "mp"}
 
 
-def of(gpus: float, **engine: int) -> dict[str, Any]:
+def of(gpus: float, **engine: int | None) -> dict[str, Any]:
     return _gpu_arguments(Vllm(backend="vllm", model="m", gpus=gpus, engine=engine))
 
 
@@ -22,6 +22,8 @@ def test_what_is_not_said_is_tensor_parallel() -> None:
     assert of(4) == {"tensor_parallel_size": 4, **MP}
     assert of(4, pipeline_parallel_size=2) == {"tensor_parallel_size": 2, **MP}
     assert of(4, tensor_parallel_size=2, pipeline_parallel_size=2) == {"tensor_parallel_size": 2, **MP}
+    assert of(4, prefill_context_parallel_size=2) == {"tensor_parallel_size": 2, **MP}
+    assert of(2, pipeline_parallel_size=None) == {"tensor_parallel_size": 2, **MP}
     assert of(0.25) == {"gpu_memory_utilization": pytest.approx(0.225)}
 
 
@@ -30,8 +32,9 @@ def test_what_is_not_said_is_tensor_parallel() -> None:
     [
         (1, {"tensor_parallel_size": 4}, "an actor has 1, and engine asks for 4"),
         (4, {"tensor_parallel_size": 2}, "an actor has 4, and engine asks for 2"),
+        (0.5, {"tensor_parallel_size": 2}, "an actor has 0.5, and engine asks for 2"),
         (4, {"pipeline_parallel_size": 3}, "an actor has 4, and engine asks for 3"),
-        (2, {"data_parallel_size": 4}, "an actor has 2, and engine asks for none"),
+        (2, {"data_parallel_size": 4}, r"an actor has 2, and engine asks for 4 \(data_parallel_size 4\)"),
     ],
 )
 def test_other_sizes_are_refused(gpus: float, engine: dict[str, int], said: str) -> None:

@@ -67,7 +67,9 @@ def test_a_type_of_gpu_is_found_on_its_nodes_only() -> None:
     nodes = [Node(64, 8, frozenset({"A10G"})), Node(64, 8, frozenset({"H100", "H100-80G"}))]
     h100, any_gpu = Demand("llm", 1, 4, gpu_type="H100"), Demand("vlm", 1, 1)
     assert place(nodes, [h100]) == [2]
-    assert place(nodes, [h100, any_gpu]) == [1, 12], "split evenly, as far as the type reaches"
+    assert place(nodes, [h100, any_gpu]) == [2, 8], "who takes any leaves the type alone"
+    fixed = [Demand("any", 1, 4, 2, 2), Demand("typed", 1, 4, 2, 2, gpu_type="H100")]
+    assert place(nodes, fixed) == [2, 2] and place(nodes, fixed[::-1]) == [2, 2]
     assert place(nodes, [Demand("llm", 1, 1, gpu_type="B200")]) == [0]
 
 
@@ -85,6 +87,12 @@ def test_no_more_is_placed_than_there_is_and_no_further_actor_fits() -> None:
         assert alone >= placed[0]
         more = Demand("a", one.cpus, one.gpus, alone + 1, alone + 1)
         assert place(nodes, [more]) == [alone], "one more would not have fitted"
+
+
+def test_engines_without_need_of_cpus_leave_them_to_others() -> None:
+    nodes = [Node(16, 8), Node(96, 8)]
+    assert place(nodes, [Demand("big", 1, 4, 2, 2), Demand("small", 8, 1, 8, 8)]) == [2, 8]
+    assert place(nodes[::-1], [Demand("small", 8, 1, 8, 8), Demand("big", 1, 4, 2, 2)]) == [8, 2]
 
 
 def test_growth_is_even_for_any_weights() -> None:

@@ -66,7 +66,14 @@ def test_assumed_and_measured_rates(tmp_path: Path) -> None:
     assert pools[0].weight == pytest.approx(16 * 2 / 12 / 3600), "of a GPU for one image"
 
 
-def test_pools_without_gpus_take_none(tmp_path: Path) -> None:
+def test_only_pools_with_gpus_whose_number_is_open_are_counted(tmp_path: Path) -> None:
     pools, _ = wanted(tmp_path, AUTO.replace(", gpus: 1}", "}"))
-    assert on_gpus(pools, 8) == {pools[0].name: 4, pools[1].name: 1}
-    assert on_gpus(pools, 1)[pools[0].name] == 1, "what it cannot do without, though there is no room"
+    seer = pools[0].name
+    assert on_gpus(pools, 8) == {seer: 4}
+    assert on_gpus(pools, 1) == {seer: 1}, "what it cannot do without, though there is no room"
+    typed, _ = wanted(
+        tmp_path, AUTO.replace("gpus: 2,", "gpus: 2, gpu_type: H100,").replace(", gpus: 1}", "}")
+    )
+    assert on_gpus(wanted(tmp_path, typed)[0], 8) == {seer: 4}
+    grows, _ = wanted(tmp_path, runs.RECIPE.replace("actors: 4", "actors: {min: 1, max: 8}"))
+    assert on_gpus(grows, 16) == {}
