@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-REQUIREMENTS ?= requirements/cpu.txt
+INSTALLED := $(shell cat $(READY) 2>/dev/null)
+REQUIREMENTS ?= $(or $(INSTALLED),requirements/cpu.txt)
 DEMO ?= runs/demo
 HEAVY := ray or vllm or slow
 
@@ -21,7 +22,12 @@ $(READY): $(REQUIREMENTS) pyproject.toml
 	PATH="$(CURDIR)/.uv/bin:$$PATH" uv venv -q --allow-existing --python $(PYTHON) $(VENV)
 	PATH="$(CURDIR)/.uv/bin:$$PATH" VIRTUAL_ENV=$(VENV) uv pip install -q --no-deps -r $(REQUIREMENTS)
 	PATH="$(CURDIR)/.uv/bin:$$PATH" VIRTUAL_ENV=$(VENV) uv pip install -q --no-deps --editable .
-	@touch $@
+	@echo $(REQUIREMENTS) > $@
+
+# Another set than the one that is there is installed over it.
+ifneq ($(or $(INSTALLED),$(REQUIREMENTS)),$(REQUIREMENTS))
+.PHONY: $(READY)
+endif
 
 demo: $(READY)
 	@$(BIN)/python -m engine.terrarium.write $(DEMO)/images --scenes 480 --shard-rows 80 --seed 7 --families

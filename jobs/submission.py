@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.options import Dashboard, Out, RecipePath, RunUri, Settings, Verbose
+from jobs.options import Dashboard, Out, RecipePath, RunUri, Settings, Verbose, Wait
 
 if TYPE_CHECKING:
     from engine.submission.naming import RunJobs
@@ -23,6 +23,7 @@ def submit(
     settings: Settings = None,
     retry_failed: Annotated[bool, typer.Option(help="Compute error rows again.")] = False,
     verbose: Verbose = False,
+    wait: Wait = False,
     env: Annotated[
         list[str] | None,
         typer.Option("--env", help="A variable to pass on, NAME or NAME=VALUE; may be repeated."),
@@ -51,7 +52,8 @@ def submit(
         *(("--out", out) if out else ()),
         *(word for each in settings or [] for word in ("--set", each)),
     ]
-    options += [*(["--retry-failed"] if retry_failed else []), *(["--verbose"] if verbose else [])]
+    flags = {"--retry-failed": retry_failed, "--verbose": verbose, "--wait": wait}
+    options += [flag for flag, given in flags.items() if given]
     root = Path.cwd()
     jobs = jobs_of(recipe, recipe_path, root, options)
     variables = environment(env or [])
@@ -69,8 +71,9 @@ def submit(
         plan = Plan(jobs, attempts, pause, patience)
         if detach:
             detached.detach(service, run, plan, _say)
-            _say(f"logs       connote logs {run.uri} --follow")
-            _say(f"stop       connote stop {run.uri}")
+            there = f"{run.uri} --address {address}" if address else run.uri
+            _say(f"logs       connote logs {there} --follow")
+            _say(f"stop       connote stop {there}")
             return
         status = Supervisor(service, run, plan, Voice(_say, _show)).supervise()
     raise typer.Exit(status)

@@ -16,6 +16,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import ray
+from ray.exceptions import AuthenticationError
 
 from engine.errors import RecipeError
 from engine.flow.capacity import Need, find_room
@@ -107,6 +108,10 @@ def _start(address: str | None, cpus: float, verbose: bool) -> None:
             ray.init(**options)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, stop)  # Ray has put its own in the place of ours
+    except AuthenticationError as error:
+        if not address:
+            raise
+        raise _no_token(address) from error
     except (ConnectionError, RuntimeError, ValueError) as error:
         if not address:
             raise
@@ -134,11 +139,23 @@ def _nobody(address: str, reason: str) -> RecipeError:
     )
 
 
+def _no_token(address: str) -> RecipeError:
+    return RecipeError(
+        f"the cluster at {address} asks for a token, and what came from here is none or another: set "
+        "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the cluster's (`ray "
+        "get-auth-token` prints it on the head node)"
+    )
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep Ray's C++ core from the terminal: it logs as errors what it then mends itself.
 
     It announces this choice, too, while it starts; that line is held back, unless starting fails.
+
+    Raises:
+        AuthenticationError: it said that the cluster takes no token from here, which its own exception
+            does not tell from a cluster that is not there.
     """
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     terminal = os.dup(2)
@@ -146,9 +163,12 @@ def _quiet() -> Iterator[None]:
         os.dup2(held.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except BaseException as error:
             held.seek(0)
-            os.write(terminal, held.read())
+            said = held.read()
+            if b"InvalidAuthToken" in said:
+                raise AuthenticationError("the token is missing or another") from error
+            os.write(terminal, said)
             raise
         finally:
             os.dup2(terminal, 2)

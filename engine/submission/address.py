@@ -56,8 +56,9 @@ def check_reachable(url: str) -> None:
     if _silent(host, _GCS_PORT) is None:
         raise RecipeError(
             f"no dashboard answers at {url} ({reason}), though a Ray cluster seems to run on {host} (port "
-            f"{_GCS_PORT} answers): start its head with `ray start --head --include-dashboard=true "
-            "--dashboard-host=0.0.0.0`, or name the port that --dashboard-port gave it"
+            f"{_GCS_PORT} answers): its dashboard may listen there alone, so run the command on {host}, or "
+            f"bring it here (`ssh -L {PORT}:localhost:{PORT} {host}`) and name http://localhost:{PORT}, "
+            "or name the port that --dashboard-port gave it"
         )
     raise RecipeError(
         f"no Ray cluster answers at {url} ({reason}); start one with `ray start --head`, name the dashboard "

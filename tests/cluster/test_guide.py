@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import textwrap
 from pathlib import Path
 
@@ -93,3 +94,17 @@ def test_every_placeholder_is_explained() -> None:
     assert "connote-node" in gcp and "`connote-node`" in GUIDE
     for text in (aws, gcp):
         assert "registry.example.com/connote" in text
+
+
+def test_make_setup_installs_another_set_over_the_one_that_is_there(tmp_path: Path) -> None:
+    for name in ("Makefile", "pyproject.toml", "requirements"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / ".ready").write_text("requirements/cpu.txt\n")
+    command = ["make", "-n", "setup"]
+    said = [
+        subprocess.run([*command, *more], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+        for more in ([], ["REQUIREMENTS=requirements/gpu.txt"])
+    ]
+    assert "Nothing to be done" in said[0]
+    assert "-r requirements/gpu.txt" in said[1]

@@ -75,7 +75,9 @@ def test_the_commands_of_ray_up_make_a_cluster(tmp_path: Path) -> None:
     with two_nodes(tmp_path, Path("/tmp/ray")) as (first, second):
         assert first.finish(head, log, tmp_path, ours) == 0, log.read_text()
         assert second.finish([*join, "--num-cpus=4"], log, tmp_path, ours) == 0, log.read_text()
-        assert first.finish(command, tmp_path / "refused", tmp_path, strangers) != 0
+        assert first.finish(command, tmp_path / "refused", tmp_path, strangers) == 2
+        assert (tmp_path / "refused").read_text().startswith("connote: refused: the cluster at")
+        assert "asks for a token" in (tmp_path / "refused").read_text()
         assert not runs.tables(out), "who has not the token computes nothing"
         driver = first.start(command, log, tmp_path, ours)
         seen = set[str]()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.errors import RecipeError
 from tests import command
 from tests.flow.runs import free_port, write_recipe
 
@@ -41,6 +42,18 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_submit(work: Path, arguments: list[str], words: str) -> None:
     write_recipe(work.parent / "recipe.yaml", Path("/data/images"))
     assert words in command.finish("submit", *arguments, status=2)
+
+
+def test_its_flags_are_those_of_the_run(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[str] = []
+
+    def jobs_of(recipe: object, path: Path, root: Path, options: list[str]) -> None:
+        given.extend(options)
+        raise RecipeError("seen")
+
+    monkeypatch.setattr("engine.submission.plan.jobs_of", jobs_of)
+    command.finish("submit", "recipe.yaml", "--out", "/r", "--wait", "--retry-failed", status=2)
+    assert given == ["--out", "/r", "--retry-failed", "--wait"]
 
 
 @pytest.mark.parametrize("arguments", [["logs", "/r"], ["logs", "/r", "--follow"], ["stop", "/r"]])

@@ -82,7 +82,7 @@ def test_a_cluster_without_its_dashboard(monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setattr("engine.submission.address._GCS_PORT", gcs.getsockname()[1])
         told = refusal(f"http://127.0.0.1:{free_port()}")
     assert "no dashboard answers" in told
-    assert "--include-dashboard=true" in told
+    assert "ssh -L 8265:localhost:8265 127.0.0.1" in told
 
 
 def test_another_version_is_named_with_ours() -> None:
