@@ -71,9 +71,7 @@ def test_only_pools_with_gpus_whose_number_is_open_are_counted(tmp_path: Path) -
     seer = pools[0].name
     assert on_gpus(pools, 8) == {seer: 4}
     assert on_gpus(pools, 1) == {seer: 1}, "what it cannot do without, though there is no room"
-    typed, _ = wanted(
-        tmp_path, AUTO.replace("gpus: 2,", "gpus: 2, gpu_type: H100,").replace(", gpus: 1}", "}")
-    )
+    typed = AUTO.replace("gpus: 2,", "gpus: 2, gpu_type: H100,").replace(", gpus: 1}", "}")
     assert on_gpus(wanted(tmp_path, typed)[0], 8) == {seer: 4}
     grows, _ = wanted(tmp_path, runs.RECIPE.replace("actors: 4", "actors: {min: 1, max: 8}"))
     assert on_gpus(grows, 16) == {}
