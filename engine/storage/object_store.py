@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mimetypes
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
@@ -26,6 +27,8 @@ _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 #: A request that fails for want of an answer is made so often, with pauses that double from 0.05 s:
 #: a store that is away for 25 s (a restart, a lost route) stops no run.
 _ATTEMPTS = 10
+#: Seconds for AWS to say in which region a bucket lies.
+_REGION_S = 30.0
 
 
 @cache
@@ -52,7 +55,7 @@ def _s3(bucket: str) -> pafs.FileSystem:
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     return pafs.S3FileSystem(
         endpoint_override=endpoint or None,
-        region=_region() if endpoint else pafs.resolve_s3_region(bucket),
+        region=_region() if endpoint else _region_of(bucket),
         retry_strategy=pafs.AwsDefaultS3RetryStrategy(max_attempts=_ATTEMPTS),
         # A small object is then one put, and not an upload in parts, of which a killed process leaves some.
         allow_delayed_open=True,
@@ -61,6 +64,30 @@ def _s3(bucket: str) -> pafs.FileSystem:
 
 def _region() -> str:
     return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+
+
+def _region_of(bucket: str) -> str:
+    """Where a bucket of AWS lies.
+
+    Asked in a thread: from a network that swallows what leaves it the library waits for minutes, and does
+    not let itself be told for how long.
+    """
+    told: list[str | Exception] = []
+
+    def ask() -> None:
+        try:
+            told.append(pafs.resolve_s3_region(bucket))
+        except Exception as error:
+            told.append(error)
+
+    thread = threading.Thread(target=ask, name="region", daemon=True)
+    thread.start()
+    thread.join(_REGION_S)
+    if not told:
+        raise OSError(f"AWS did not say within {_REGION_S:g} s where the bucket lies; is there a way to it?")
+    if isinstance(told[0], Exception):
+        raise told[0]
+    return told[0]
 
 
 def meaning(error: Exception) -> str | None:

@@ -130,3 +130,29 @@ def test_ctrl_c_while_an_object_is_written_leaves_it_whole(
         if thread.name.startswith("put"):
             thread.join(60)  # as the process does before it leaves
     assert place.read_bytes() == b"all of it"
+
+
+def test_a_network_that_answers_nothing_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no endpoint is set, AWS is asked in which region a bucket lies; the library sets no limit."""
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(object_store, "_REGION_S", 0.05)
+    done = threading.Event()
+    monkeypatch.setattr(object_store.pafs, "resolve_s3_region", lambda bucket: done.wait(60))
+    with pytest.raises(StorageError, match=r"s3://far: cannot be reached \(AWS did not say within 0.05 s"):
+        object_store.remote("s3", "far")
+    done.set()
+
+
+def test_the_regions_own_refusal_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.delenv(name, raising=False)
+
+    def refuse(bucket: str) -> str:
+        raise OSError("Bucket 'far' not found")
+
+    monkeypatch.setattr(object_store.pafs, "resolve_s3_region", refuse)
+    with pytest.raises(StorageError, match="Bucket 'far' not found"):
+        object_store.remote("s3", "far")
+    monkeypatch.setattr(object_store.pafs, "resolve_s3_region", lambda bucket: "eu-west-1")
+    assert object_store.remote("s3", "far").region == "eu-west-1"
