@@ -53,7 +53,7 @@ def test_two_models_share_a_cluster_as_it_says() -> None:
     wanted, shared = demands(recipe, build_stages(recipe), dict)
     counts = place([Node(96, 8)] * 8, wanted)
     named = ", ".join(f"{n} of {d.name}" for n, d in zip(counts, wanted, strict=True) if d.most is None)
-    assert f"``actors     {named} ({shared})``" in GUIDE
+    assert f"actors {named} ({shared})" in " ".join(GUIDE.split())
 
 
 def test_a_pilot_over_a_folder_measures_the_same_stages() -> None:
