@@ -115,6 +115,8 @@ def test_ctrl_c_while_an_object_is_written_leaves_it_whole(
     """Between opening and writing, where closing what was opened would put an empty object."""
     place = Location(f"{bucket}/a")
     fs, _ = place.resolve()
+    # A shell's background processes, as these tests may be, ignore SIGINT.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     class Interrupted:
         def open_output_stream(self, *arguments: Any, **options: Any) -> pafs.NativeFile:
@@ -122,10 +124,13 @@ def test_ctrl_c_while_an_object_is_written_leaves_it_whole(
             os.kill(os.getpid(), signal.SIGINT)
             return stream
 
-    with monkeypatch.context() as patch:
-        patch.setattr(location, "remote", lambda *_: Interrupted())
-        with pytest.raises(KeyboardInterrupt):
-            place.write_bytes(b"all of it")
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(location, "remote", lambda *_: Interrupted())
+            with pytest.raises(KeyboardInterrupt):
+                place.write_bytes(b"all of it")
+    finally:
+        signal.signal(signal.SIGINT, before)
     for thread in threading.enumerate():
         if thread.name.startswith("put"):
             thread.join(60)  # as the process does before it leaves
