@@ -5,9 +5,9 @@ from __future__ import annotations
 import struct
 import warnings
 from dataclasses import dataclass
-from io import BytesIO
 
 import numpy as np
+import pyarrow as pa
 from PIL import Image, ImageChops, JpegImagePlugin
 
 from engine.errors import SampleError
@@ -66,7 +66,7 @@ class Look:
         """Whether images keep their size, however large."""
         return not (self.at_most or self.at_least)
 
-    def picture(self, data: bytes) -> Image.Image:
+    def picture(self, data: bytes | pa.Buffer) -> Image.Image:
         """Decode an image to this size; see `decode`."""
         side = self.at_most or self.at_least
         image = decode(data, self.max_pixels, (side, side) if side else None)
@@ -77,7 +77,7 @@ class Look:
         return image
 
 
-def decode(data: bytes, max_pixels: int, size_hint: tuple[int, int] | None = None) -> Image.Image:
+def decode(data: bytes | pa.Buffer, max_pixels: int, size_hint: tuple[int, int] | None = None) -> Image.Image:
     """Decode an image as a viewer would show it.
 
     EXIF orientation is applied, transparency lies on white, 16 bits are scaled to 8, and of an
@@ -118,15 +118,17 @@ def decode(data: bytes, max_pixels: int, size_hint: tuple[int, int] | None = Non
         raise SampleError("damaged image") from error
 
 
-def _open(data: bytes) -> Image.Image:
+def _open(data: bytes | pa.Buffer) -> Image.Image:
     """Read the header."""
     try:
-        return Image.open(BytesIO(data), formats=FORMATS)
+        # Reads from where the bytes lie; `BytesIO` would copy them first.
+        return Image.open(pa.BufferReader(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise SampleError("more pixels than Pillow's limit") from error
     except (OSError, MemoryError, *_DAMAGE) as error:
-        webp = data[:4] == b"RIFF" and data[8:12] == b"WEBP"
-        known = webp or data.startswith(_SIGNATURES)
+        head = bytes(memoryview(data)[:16])
+        webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
+        known = webp or head.startswith(_SIGNATURES)
         raise SampleError("damaged image header" if known else "not an image") from error
 
 

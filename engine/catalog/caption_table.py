@@ -112,7 +112,7 @@ class CaptionTable:
         with explained(self.place), fs.open_input_file(path) as file:
             pieces = iter(read_ranges(file, [place for _, places in wanted for place in places]))
         for image, places in wanted:
-            found = [tuple(parse_record(self.place, next(pieces))) for _ in places]
+            found = [tuple(parse_record(self.place, next(pieces).to_pybytes())) for _ in places]
             if any(self._path(fields) != image for fields in found):
                 raise RecipeError(f"images.uri: {self.place.uri} has changed meanwhile; run again")
             yield found

@@ -18,8 +18,8 @@ from engine.catalog.tables import Catalogued
 from engine.errors import StorageError
 from engine.storage import Location
 
-#: An image's bytes, or None and the reason.
-Loaded = tuple[bytes | None, str | None]
+#: An image's encoded bytes, or None and the reason.
+Loaded = tuple[pa.Buffer | None, str | None]
 
 _CUT = (None, "image cut short")
 
@@ -28,7 +28,7 @@ def read_tar(file: pa.NativeFile, ranges: Sequence[tuple[int, int]]) -> list[Loa
     """Images at (offset, size) ranges of a tar, in a few coalesced reads."""
     pieces = read_ranges(file, ranges)
     return [
-        (piece, None) if len(piece) == size else _CUT for piece, (_, size) in zip(pieces, ranges, strict=True)
+        (piece, None) if piece.size == size else _CUT for piece, (_, size) in zip(pieces, ranges, strict=True)
     ]
 
 
@@ -39,7 +39,7 @@ def read_gzip(file: pa.NativeFile, ranges: Sequence[tuple[int, int]]) -> list[Lo
     for offset, size in ranges:
         reader.seek(offset)
         piece = reader.read(size)
-        loaded.append((piece, None) if len(piece) == size else _CUT)
+        loaded.append((pa.py_buffer(piece), None) if len(piece) == size else _CUT)
     return loaded
 
 
@@ -74,7 +74,9 @@ def _from_group(
         end = begin + len(batch)
         while waiting and waiting[0] < end:
             row = waiting.pop(0)
-            found[row] = (image_values(batch.column(0))[row - begin].as_py(), None)
+            value = image_values(batch.column(0))[row - begin].as_py()
+            # A copy, so that one image does not hold the whole batch.
+            found[row] = (None if value is None else pa.py_buffer(value), None)
         if not waiting:
             break
         begin = end
@@ -102,7 +104,7 @@ def _read_file(header: Catalogued, place: Location, size: int) -> Loaded:
             return None, "image file is missing"
         if info.size != size or (info.mtime_ns or 0) > newest_of(header.state):
             raise changed(header)
-        return place.read_bytes(), None
+        return place.read_buffer(), None
     except StorageError as error:
         if error.__cause__ is not None and (reason := file_failure(place, error)):
             return None, reason

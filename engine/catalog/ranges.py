@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Final
 
 import pyarrow as pa
 
@@ -14,6 +15,8 @@ MAX_GAP = 128 * 2**10
 MAX_SPAN = 16 * 2**20
 #: Requests in flight on one file.
 THREADS = 4
+
+_EMPTY: Final = pa.py_buffer(b"")
 
 
 @dataclass(frozen=True)
@@ -25,15 +28,19 @@ class Span:
     ranges: tuple[int, ...]
 
 
-def read_ranges(file: pa.NativeFile, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-    """Read (offset, size) ranges of a file; a range past the end yields fewer bytes."""
-    pieces: list[bytes] = [b""] * len(ranges)
+def read_ranges(file: pa.NativeFile, ranges: Sequence[tuple[int, int]]) -> list[pa.Buffer]:
+    """Read (offset, size) ranges of a file; a range past the end yields fewer bytes.
+
+    The pieces share the memory of the spans they were read in.
+    """
+    pieces: list[pa.Buffer] = [_EMPTY] * len(ranges)
     with ThreadPoolExecutor(THREADS) as threads:
         spans = list(merge(ranges))
         for span, data in zip(spans, threads.map(lambda s: _read(file, s), spans), strict=True):
             for index in span.ranges:
                 offset, size = ranges[index]
-                pieces[index] = bytes(data[offset - span.start : offset - span.start + size])
+                begin = min(offset - span.start, data.size)
+                pieces[index] = data.slice(begin, min(size, data.size - begin))
     return pieces
 
 
@@ -55,5 +62,7 @@ def merge(ranges: Sequence[tuple[int, int]]) -> Iterator[Span]:
         yield Span(start, end, tuple(members))
 
 
-def _read(file: pa.NativeFile, span: Span) -> memoryview:
-    return memoryview(file.read_at(span.end - span.start, span.start))
+def _read(file: pa.NativeFile, span: Span) -> pa.Buffer:
+    # A stream of its own, since the file's position is not; into Arrow's memory: see `Location.read_buffer`.
+    size = span.end - span.start
+    return file.get_stream(span.start, size).read_buffer(size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 
 import pyarrow as pa
@@ -18,7 +19,7 @@ from engine.storage import Location
 from engine.storage.location import explained
 
 #: A part on its way into the stages: the catalog's columns and the encoded images.
-PART_TABLE = CATALOG.append(pa.field("image", pa.binary()))
+PART_TABLE = CATALOG.append(pa.field("image", pa.large_binary()))
 
 
 def read_part(catalog: Location, start: int, rows: int, part: str | None = None) -> pa.Table:
@@ -44,13 +45,25 @@ def read_part(catalog: Location, start: int, rows: int, part: str | None = None)
         )
     offsets, errors = table["offset"].to_pylist(), table["error"].to_pylist()
     wanted = [i for i, offset in enumerate(offsets) if offset is not None and errors[i] is None]
-    images: list[bytes | None] = [None] * len(table)
+    images: list[pa.Buffer | None] = [None] * len(table)
     if wanted:
         for index, loaded in zip(wanted, read_images(header, table.take(wanted)), strict=True):
             images[index], errors[index] = loaded
     position = table.schema.get_field_index("error")
     table = table.set_column(position, CATALOG.field("error"), pa.array(errors, pa.string()))
-    return table.append_column(PART_TABLE.field("image"), pa.array(images, pa.binary()))
+    return table.append_column(PART_TABLE.field("image"), _column(images))
+
+
+def _column(images: Sequence[pa.Buffer | None]) -> pa.Array:
+    """Side by side, as Arrow keeps them: one copy into room that is made once."""
+    kind = PART_TABLE.field("image").type
+    missing = pa.nulls(1, kind)
+    return pa.concat_arrays([missing if image is None else _single(image, kind) for image in images])
+
+
+def _single(image: pa.Buffer, kind: pa.DataType) -> pa.Array:
+    offsets = pa.py_buffer(struct.pack("<qq", 0, image.size))
+    return pa.Array.from_buffers(kind, 1, [None, offsets, image])
 
 
 def read_catalog(catalog: Location, start: int, rows: int) -> tuple[Catalogued, pa.Table]:

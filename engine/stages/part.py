@@ -43,13 +43,14 @@ class Part:
     """The state of one part: everything that a later stage or pool may need.
 
     `errors[i]` is why row i is given to no stage, or None; `failed` has, of each stage, the rows
-    that the stages which need it skip. `images[i]` are the encoded bytes. Decoded pictures are
+    that the stages which need it skip. `images` are the encoded ones, in the memory that the part came
+    in, or None if no stage from here on sees any. Decoded pictures are
     kept from stage to stage and dropped with the part, unless they may be of any size.
     """
 
     id: str
     rows: list[dict[str, Any]]
-    images: list[bytes | None]
+    images: pa.LargeBinaryArray | None
     errors: list[str | None]
     failed: dict[str, set[int]] = field(default_factory=dict)
     _pictures: dict[tuple[int, Look], Picture | SampleError] = field(default_factory=dict)
@@ -57,7 +58,7 @@ class Part:
     @classmethod
     def of(cls, part: str, table: pa.Table) -> Part:
         """Take up a part's table: catalog columns, `image`, and those of stages before."""
-        images = table["image"].to_pylist() if "image" in table.column_names else [None] * len(table)
+        images = table["image"].chunk(0) if "image" in table.column_names else None
         failed = {
             name.removeprefix(_FAILED): set(np.flatnonzero(table[name]).tolist())
             for name in table.column_names
@@ -91,7 +92,7 @@ class Part:
             table = table.append_column(
                 f"{_FAILED}{name}", pa.array([i in failed for i in range(len(table))])
             )
-        return table.append_column("image", pa.array(self.images, pa.binary())) if images else table
+        return table.append_column("image", self.images) if images else table
 
     async def run(
         self,
@@ -142,6 +143,10 @@ class Part:
         ]
         return note_retries(pa.Table.from_pylist(rows, schema=stage.schema), retries)
 
+    def _image(self, row: int) -> pa.Buffer:
+        found = None if self.images is None else self.images[row].as_buffer()
+        return pa.py_buffer(b"") if found is None else found
+
     async def _decode(
         self, wanted: list[int], stage: Stage, threads: Executor, results: dict[int, dict[str, Any]]
     ) -> tuple[list[int], Sequence[Picture | None]]:
@@ -152,7 +157,7 @@ class Part:
         loop = asyncio.get_running_loop()
         new = [i for i in wanted if (i, look) not in self._pictures]
         decoded = await asyncio.gather(
-            *(loop.run_in_executor(threads, _picture, self.rows[i]["id"], self.images[i], look) for i in new)
+            *(loop.run_in_executor(threads, _picture, self.rows[i]["id"], self._image(i), look) for i in new)
         )
         found = {i: self._pictures[i, look] for i in wanted if (i, look) in self._pictures}
         found.update(zip(new, decoded, strict=True))
@@ -170,9 +175,9 @@ class Part:
         return good, pictures
 
 
-def _picture(sample: str, data: bytes | None, look: Look) -> Picture | SampleError:
+def _picture(sample: str, data: pa.Buffer, look: Look) -> Picture | SampleError:
     """Decode one image. Runs on a thread."""
     try:
-        return Picture(sample, look.picture(data or b""))
+        return Picture(sample, look.picture(data))
     except SampleError as error:
         return error

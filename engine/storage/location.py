@@ -96,6 +96,16 @@ class Location:
         with explained(self), fs.open_input_file(path) as file:
             return bytes(file.read_at(size if size is not None else file.size() - offset, offset))
 
+    def read_buffer(self) -> pa.Buffer:
+        """Read the file into Arrow's memory, which keeps what it frees and gives it out again.
+
+        What Python frees goes back to the kernel, and pages that are fresh from it cost ten times as
+        long as what is read into them.
+        """
+        fs, path = self.resolve()
+        with explained(self), fs.open_input_file(path) as file:
+            return file.read_buffer()
+
     def read_if_there(self) -> bytes | None:
         """Read the file; None if it does not exist. One request where a look before would be another."""
         try:

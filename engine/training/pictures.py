@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from PIL import Image
@@ -36,7 +37,7 @@ class Sees(Protocol):
 class Reads(Protocol):
     """What is needed of an image reader; see `ImageReader`."""
 
-    def read(self, rows: NDArray[np.int64]) -> list[bytes | str]:
+    def read(self, rows: NDArray[np.int64]) -> list[pa.Buffer | str]:
         """Encoded images, or the reason why not."""
 
 
@@ -107,7 +108,7 @@ class Decoder:
         return pictures
 
     def _fill(
-        self, pictures: Pictures, read: Future[list[bytes | str]], index: int, row: int, places: Any
+        self, pictures: Pictures, read: Future[list[pa.Buffer | str]], index: int, row: int, places: Any
     ) -> None:
         data = read.result()[index]
         try:
@@ -118,7 +119,7 @@ class Decoder:
         pictures.pixels.numpy()[places] = prepared.numpy()
         pictures.good.numpy()[places] = True
 
-    def _prepare(self, data: bytes | str) -> Tensor:
+    def _prepare(self, data: pa.Buffer | str) -> Tensor:
         if isinstance(data, str):
             raise SampleError(data)
         picture = self._look.picture(data)

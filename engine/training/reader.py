@@ -65,7 +65,7 @@ class ImageReader:
             for header in threads.map(lambda name: read_header(self._catalog / name), self._names):
                 _check_format(header)
 
-    def read(self, rows: Sequence[int] | _Ints) -> list[bytes | str]:
+    def read(self, rows: Sequence[int] | _Ints) -> list[pa.Buffer | str]:
         """Encoded images, or of each the reason why it cannot be read.
 
         Args:
@@ -76,7 +76,7 @@ class ImageReader:
             RecipeError: see `check`.
         """
         wanted = np.asarray(rows, np.int64)
-        found: list[bytes | str] = [""] * len(wanted)
+        found: list[pa.Buffer | str] = [""] * len(wanted)
         # By place in each shard, since formats are read forward.
         order = np.lexsort((self._row[wanted], self._shard_of[wanted]))
         starts = np.flatnonzero(np.diff(self._shard_of[wanted[order]], prepend=-1))
@@ -88,12 +88,12 @@ class ImageReader:
                     found[place] = image
         return found
 
-    def _read_shard(self, rows: _Ints) -> list[bytes | str]:
+    def _read_shard(self, rows: _Ints) -> list[pa.Buffer | str]:
         """Images of one shard, in ascending order of its rows."""
         shard = self._shard(int(self._shard_of[rows[0]]))
         table = shard.table.take(pa.array(self._row[rows]))
         offsets, errors = table["offset"].is_valid().to_pylist(), table["error"].to_pylist()
-        found: list[bytes | str] = [error or "no image" for error in errors]
+        found: list[pa.Buffer | str] = [error or "no image" for error in errors]
         there = [place for place, valid in enumerate(offsets) if valid and errors[place] is None]
         loaded = read_images(shard.header, table.take(there)) if there else []
         for place, (image, reason) in zip(there, loaded, strict=True):

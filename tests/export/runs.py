@@ -106,7 +106,7 @@ def read_part(catalog: Any, start: int, rows: int) -> pa.Table:
         None if row["offset"] is None else Path(row["uri"]).read_bytes()[row["offset"] :][: row["size"]]
         for row in table.to_pylist()
     ]
-    return table.append_column("image", pa.array(data, pa.binary()))
+    return table.append_column("image", pa.array(data, pa.large_binary()))
 
 
 def _commit(run: RunDirectory, recipe: Recipe, part: str, catalog: pa.Table, made: list[Made]) -> None:

@@ -41,7 +41,7 @@ def part(images: list[bytes | None], errors: list[str | None] | None = None) -> 
     table = table.set_column(
         table.column_names.index("error"), "error", pa.array(errors or [None] * len(images), pa.string())
     )
-    return Part.of("part-0", table.append_column("image", pa.array(images, pa.binary())))
+    return Part.of("part-0", table.append_column("image", pa.array(images, pa.large_binary())))
 
 
 def run(part: Part, answer: Any = lambda request: "a red square", before: pa.Table | None = None) -> pa.Table:

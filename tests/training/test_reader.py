@@ -178,7 +178,7 @@ def test_a_file_that_is_missing_is_a_reason_and_a_changed_one_stops(tmp_path: Pa
     (tmp_path / "tree" / "04.jpg").unlink()
     found = reader.read(range(COUNT))
     assert found[lost] == "image file is missing"
-    assert sum(isinstance(image, bytes) for image in found) == COUNT - 1
+    assert sum(not isinstance(image, str) for image in found) == COUNT - 1
     (tmp_path / "tree" / "05.jpg").write_bytes(b"other")
     with pytest.raises(StorageError, match="has changed"):
         reader.read(range(COUNT))
