@@ -1,8 +1,8 @@
 """UMAP and HDBSCAN on processors.
 
 UMAP's own optimisation of a layout takes most of its time. Here it starts from one that EVoC's
-node embedding (of UMAP's authors) finds in a few passes, and needs a seventh of its epochs:
-docs/methods.md has the figures. Both layouts share one graph of neighbours.
+node embedding (of UMAP's authors) finds in a few passes, and needs a third of its epochs for a plane,
+a seventh for more dimensions: docs/methods.md has the figures. Both layouts share one graph of neighbours.
 """
 
 from __future__ import annotations
@@ -25,8 +25,11 @@ from engine.recipe.analysis import Cluster
 
 #: Up to so many rows neighbours are searched exactly, which is as fast there.
 EXACT_ROWS = 10_000
-#: Of the node embedding, then of UMAP, with the share of its usual learning rate.
-_FIRST_EPOCHS, _EPOCHS, _RATE = 50, 30, 0.3
+#: Epochs of the node embedding.
+_FIRST_EPOCHS = 50
+#: UMAP's epochs after it, and the share of its usual learning rate. A plane has less room than the space
+#: to be clustered in, and settles later.
+_PLANE, _SPACE = (60, 0.5), (30, 0.3)
 #: UMAP's own way where a graph is too small for label propagation to halve.
 _SMALL = 500
 
@@ -46,8 +49,8 @@ class CpuBackend:
         """The map and the space; seeded ones are laid out by one thread."""
         rows = np.ascontiguousarray(vectors, np.float32)
         graph = neighbour_graph(rows, settings.neighbours, seed or 0)
-        plane = _layout(rows, graph, 2, settings.min_dist, seed)
-        return plane, _layout(rows, graph, settings.dimensions, 0.0, seed)
+        plane = _layout(rows, graph, 2, settings.min_dist, seed, _PLANE)
+        return plane, _layout(rows, graph, settings.dimensions, 0.0, seed, _SPACE)
 
     def clusters(self, space: NDArray[np.float32], settings: Cluster) -> Clusters:
         """hdbscan: at these few dimensions as fast as fast_hdbscan, and it tells persistence."""
@@ -110,6 +113,7 @@ def _layout(
     dimensions: int,
     min_dist: float,
     seed: int | None,
+    effort: tuple[int, float],
 ) -> NDArray[np.float32]:
     indices, distances = graph
     small = len(vectors) < _SMALL
@@ -124,8 +128,8 @@ def _layout(
             min_dist=min_dist,
             precomputed_knn=(indices, distances),
             init=start,
-            n_epochs=None if small else _EPOCHS,
-            learning_rate=1.0 if small else _RATE,
+            n_epochs=None if small else effort[0],
+            learning_rate=1.0 if small else effort[1],
             random_state=seed,
             transform_seed=0,
         )
