@@ -1,8 +1,8 @@
 """UMAP and HDBSCAN on processors.
 
 UMAP's own optimisation of a layout takes most of its time. Here it starts from one that EVoC's
-node embedding (of UMAP's authors) finds in a few passes, and needs a third of its epochs for a plane,
-a seventh for more dimensions: docs/methods.md has the figures. Both layouts share one graph of neighbours.
+node embedding (of UMAP's authors) finds in a few passes, and needs a seventh of its epochs, a third for
+a plane of many rows: docs/methods.md has the figures. Both layouts share one graph of neighbours.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ from engine.recipe.analysis import Cluster
 EXACT_ROWS = 10_000
 #: Epochs of the node embedding.
 _FIRST_EPOCHS = 50
-#: UMAP's epochs after it, and the share of its usual learning rate. A plane has less room than the space
-#: to be clustered in, and settles later.
-_PLANE, _SPACE = (60, 0.5), (30, 0.3)
+#: UMAP's epochs after it, and the share of its usual learning rate. A plane of many rows settles later: it
+#: has less room than the space to be clustered in.
+_FEW, _MORE = (30, 0.3), (60, 0.5)
+_MANY_ROWS = 25_000
 #: UMAP's own way where a graph is too small for label propagation to halve.
 _SMALL = 500
 
@@ -49,8 +50,9 @@ class CpuBackend:
         """The map and the space; seeded ones are laid out by one thread."""
         rows = np.ascontiguousarray(vectors, np.float32)
         graph = neighbour_graph(rows, settings.neighbours, seed or 0)
-        plane = _layout(rows, graph, 2, settings.min_dist, seed, _PLANE)
-        return plane, _layout(rows, graph, settings.dimensions, 0.0, seed, _SPACE)
+        effort = _MORE if len(rows) > _MANY_ROWS else _FEW
+        plane = _layout(rows, graph, 2, settings.min_dist, seed, effort)
+        return plane, _layout(rows, graph, settings.dimensions, 0.0, seed, _FEW)
 
     def clusters(self, space: NDArray[np.float32], settings: Cluster) -> Clusters:
         """hdbscan: at these few dimensions as fast as fast_hdbscan, and it tells persistence."""
