@@ -28,6 +28,7 @@ _TURNS = {
 }
 #: What Pillow's decoders raise on damaged data, apart from OSError.
 _DAMAGE = (
+    SystemError,  # of Arrow's reader, where it is asked for a negative number of bytes
     SyntaxError,
     ValueError,
     TypeError,
@@ -40,6 +41,9 @@ _DAMAGE = (
     ZeroDivisionError,
     struct.error,
 )
+
+#: What is said of files that end too early, by Pillow and by Arrow's reader.
+_SHORT = ("truncated", "broken data stream", "Seek out of bounds")
 
 # A corpus has thousands of odd EXIF blocks; what cannot be decoded is said by its sample's error.
 # (libtiff, which decodes compressed TIFFs, still writes its own line to stderr on damaged ones.)
@@ -112,7 +116,7 @@ def decode(data: bytes | pa.Buffer, max_pixels: int, size_hint: tuple[int, int] 
     except MemoryError as error:
         raise SampleError("not enough memory to decode the image") from error
     except OSError as error:
-        short = "truncated" in str(error) or "broken data stream" in str(error)
+        short = any(text in str(error) for text in _SHORT)
         raise SampleError("truncated image" if short else "damaged image") from error
     except _DAMAGE as error:
         raise SampleError("damaged image") from error

@@ -176,6 +176,9 @@ def test_truncation_is_called_so() -> None:
     for name in ("cat.jpg", "coffee-palette.png"):
         with pytest.raises(SampleError, match=r"^truncated image$"):
             decode(photo(name)[:5000], LIMIT)
+    palette = encoded(Image.open(io.BytesIO(photo("cat.jpg"))).convert("P"), "BMP")
+    with pytest.raises(SampleError, match=r"^truncated image$"):
+        decode(palette[: len(palette) // 7], LIMIT)
 
 
 def test_random_damage_raises_nothing_else() -> None:

@@ -31,16 +31,19 @@ class Span:
 def read_ranges(file: pa.NativeFile, ranges: Sequence[tuple[int, int]]) -> list[pa.Buffer]:
     """Read (offset, size) ranges of a file; a range past the end yields fewer bytes.
 
-    The pieces share the memory of the spans they were read in.
+    Pieces share the memory of the span they were read in, where they are most of it.
     """
     pieces: list[pa.Buffer] = [_EMPTY] * len(ranges)
     with ThreadPoolExecutor(THREADS) as threads:
         spans = list(merge(ranges))
         for span, data in zip(spans, threads.map(lambda s: _read(file, s), spans), strict=True):
+            # Few images out of a wide span would hold all of it while they are decoded.
+            apart = 2 * sum(ranges[index][1] for index in span.ranges) < data.size
             for index in span.ranges:
                 offset, size = ranges[index]
                 begin = min(offset - span.start, data.size)
-                pieces[index] = data.slice(begin, min(size, data.size - begin))
+                piece = data.slice(begin, min(size, data.size - begin))
+                pieces[index] = pa.py_buffer(piece.to_pybytes()) if apart else piece
     return pieces
 
 

@@ -1,4 +1,7 @@
-"""From the tables of the parts to the table of the clusters: sums that can be merged in any order."""
+"""From the tables of the parts to the table of the clusters: sums that can be merged.
+
+In any order, but for words so rare that they are left out (`terms.MOST_WORDS`).
+"""
 
 from __future__ import annotations
 

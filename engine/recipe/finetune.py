@@ -37,6 +37,7 @@ FREE = frozenset(
         "gpus",
         "decode_threads",
         "max_failures",
+        "max_bad_batches",
         "log_every",
         "wandb",
         "mlflow",

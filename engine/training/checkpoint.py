@@ -25,7 +25,7 @@ from engine.training.checkpoint_files import (
     write,
 )
 
-__all__ = ["Checkpoint", "Checkpoints", "check_settings", "newest_step"]
+__all__ = ["Checkpoint", "Checkpoints", "check_settings"]
 
 
 class Checkpoints:
@@ -172,11 +172,6 @@ class Checkpoints:
 
     def _rank(self, name: str) -> tuple[float, tuple[int, int]]:
         return cast(float, self._scores[name]), order(name)
-
-
-def newest_step(directory: Location) -> int:
-    """The highest step of what says that it is whole, without reading it; -1 if there is none."""
-    return max((order(name)[0] for name, whole in listed(directory).items() if whole), default=-1)
 
 
 def check_settings(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from engine.encoders.names import EncoderName
 from engine.errors import RecipeError
-from engine.recipe.finetune import FREE, Finetune
+from engine.recipe.finetune import Finetune
 from engine.rundir import RunDirectory
 from engine.storage import Location
+from engine.training.settings_file import Begun
 
 #: What the directory holds, written last: its presence means that training is over.
 DONE = "connote.json"
@@ -45,10 +45,11 @@ class ModelDirectory:
         return self.directory / "checkpoints"
 
     @property
-    def _settings(self) -> Location:
+    def settings(self) -> Location:
+        """What decides the weights; see `Begun`."""
         return self.directory / "settings.json"
 
-    def check(self, settings: Finetune, seed: int) -> None:
+    def check(self, now: Begun) -> None:
         """Refuse to go on with other settings, or another model, than this training began with.
 
         Raises:
@@ -56,36 +57,18 @@ class ModelDirectory:
         """
         if not self.begun():
             return
-        if not self._settings.exists():
+        then = Begun.read(self.settings)
+        then.check(now)
+        if not self.finished() and then.other_base(now.settings.model):
             raise RecipeError(
-                f"{self._settings.uri} is gone, and so is what the checkpoints beside it were trained with; "
-                "put it back, or choose another finetune.name"
+                f"finetune.model: '{now.settings.model}' is not what this training began with, its files "
+                "have changed; put the old ones back, or choose another finetune.name"
             )
-        from engine.training.checkpoint import check_settings  # imports torch
-
-        stored = json.loads(self._settings.read_text())
-        # Settings that the engine did not have then are what they are by default.
-        then = Finetune.model_validate(stored["finetune"])
-        check_settings(deciding(then, stored["run"]["seed"]), deciding(settings, seed))
-        if not self.finished() and other_base(stored, settings.model):
-            raise RecipeError(
-                f"finetune.model: '{settings.model}' is not what this training began with, its files have "
-                "changed; put the old ones back, or choose another finetune.name"
-            )
-
-    def begin(self, settings: Finetune, seed: int) -> None:
-        """Keep what decides the weights beside them.
-
-        Raises:
-            RecipeError: there is no such model.
-        """
-        about = {**deciding(settings, seed), "base": EncoderName.parse(settings.model).digest()}
-        self._settings.write_bytes(json.dumps(about, indent=1, ensure_ascii=False).encode())
 
     def begun(self) -> bool:
         """Whether there are weights of this training; before that everything may still change.
 
-        As `reached`, but without importing torch, which a driver that only begins does not need.
+        Without importing torch, which a driver that only begins does not need.
         """
         return self.finished() or bool(self.whole())
 
@@ -109,12 +92,6 @@ class ModelDirectory:
             RecipeError: the directory holds no finished model.
         """
         return read_about(self.directory)
-
-    def reached(self) -> int:
-        """The step of the newest checkpoint, -1 if there is none."""
-        from engine.training.checkpoint import newest_step  # imports torch
-
-        return newest_step(self.checkpoints)
 
     def lines(self) -> list[str]:
         """Where the model lies and what it reaches, for the terminal."""
@@ -142,20 +119,6 @@ def model_lines(run: RunDirectory) -> list[str]:
     return lines
 
 
-def deciding(settings: Finetune, seed: int) -> dict[str, Any]:
-    """The settings that decide the trained weights, as JSON has them."""
-    chosen: dict[str, Any] = json.loads(settings.model_dump_json(exclude=set(FREE)))
-    return {"finetune": chosen, "run": {"seed": seed}}
-
-
-def other_base(stored: Mapping[str, Any], model: str) -> bool:
-    """Whether a model's files are others than those that the training of a settings.json began with.
-
-    Trainings that began before that was kept are taken as they are.
-    """
-    return "base" in stored and stored["base"] != EncoderName.parse(model).digest()
-
-
 def read_about(directory: Location) -> dict[str, Any]:
     """See `ModelDirectory.about`."""
     place = directory / DONE
@@ -164,5 +127,10 @@ def read_about(directory: Location) -> dict[str, Any]:
             f"{directory.uri}: holds no finished model (no {DONE}); run `connote finetune RECIPE` to the "
             "end, or correct the name: behind it may stand @LEVEL (prefix), @mean or @dot_product (pcme)"
         )
-    about: dict[str, Any] = json.loads(place.read_text())
+    try:
+        about: dict[str, Any] = json.loads(place.read_bytes())
+    except ValueError as error:
+        raise RecipeError(
+            f"{place.uri}: is damaged ({error}); put it back, or train the model anew"
+        ) from error
     return about

@@ -34,7 +34,7 @@ def check_order(image: NDArray[Any], order: Order, batch: int) -> None:
 
     Raises:
         RecipeError: it is larger than the data; or, where the order is shuffled, some image must
-            be in a batch twice.
+            be in a batch twice; or a batch would hold one caption.
     """
     captions = np.unique(image, return_counts=True)[1]
     most, batches = int(captions.max(initial=0)), batch_count(len(image), order, batch)
@@ -43,6 +43,13 @@ def check_order(image: NDArray[Any], order: Order, batch: int) -> None:
         # The largest b with ceil(n / b) >= most.
         fits = min(len(captions), -(-len(image) // (most - 1)) - 1 if most > 1 else len(captions))
     if batch <= fits:
+        # Of each stream of the order; a recipe's batch is 2 at least.
+        if batch > 1 and len(image) // -(-len(image) // batch) < 2:
+            way_out = f"take {batch + 1}" if batch < fits else "mine or name more images"
+            raise RecipeError(
+                f"finetune.batch is {batch}, and there are {len(image):,} captions: one of them would be a "
+                f"batch with nothing to compare it with; {way_out}"
+            )
         return
     lower = f"lower it to at most {fits:,}" if fits > 1 else ""
     there = f"finetune.batch is {batch}, and there are "

@@ -28,6 +28,7 @@ _FILE = pa.schema(
 _METADATA = b"connote"
 #: Reasons that a message or the terminal names.
 _NAMED = 5
+_WAY_OUT = "put it back, or choose another finetune.name"
 
 
 @dataclass(frozen=True)
@@ -95,12 +96,11 @@ class Pairs:
         Raises:
             StorageError: it cannot be read, or is another file.
         """
+        if not place.exists():
+            raise StorageError(f"{place.uri} is gone, and so is what is trained on; {_WAY_OUT}")
         table = place.read_table()
         if not table.schema.equals(_FILE):
-            raise StorageError(
-                f"{place.uri}: holds other columns than this version writes; delete it, and the captions are "
-                "chosen again"
-            )
+            raise StorageError(f"{place.uri}: holds other columns than this version writes; {_WAY_OUT}")
         lists = table["captions"].combine_chunks()
         counts = lists.value_lengths().to_numpy(zero_copy_only=False)
         caption, level, weight = lists.flatten().flatten()

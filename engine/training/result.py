@@ -23,7 +23,8 @@ from engine.training.load import load_backbone
 from engine.training.method import Method
 from engine.training.methods import build_method
 from engine.training.methods.lora import merged_weights
-from engine.training.model_directory import other_base, read_about
+from engine.training.model_directory import ModelDirectory, read_about
+from engine.training.settings_file import Begun
 from engine.training.tensors import take
 
 #: As open_clip names the two files of a directory (`local-dir:`).
@@ -49,9 +50,9 @@ def start_weights(directory: Location, settings: Finetune) -> dict[str, Tensor]:
         raise RecipeError(
             f"finetune.start: {directory.uri} holds no whole checkpoint; name a directory under RUN/models"
         )
-    stored = json.loads((directory / "settings.json").read_text())
-    then = Finetune.model_validate(stored["finetune"])
-    if then.method != settings.method or other_base(stored, settings.model):
+    begun = Begun.read(ModelDirectory(directory).settings)
+    then = begun.settings
+    if then.method != settings.method or begun.other_base(settings.model):
         raise RecipeError(
             f"finetune.start: {directory.uri} trains {then.model} by method {then.method}; its weights fit "
             "that model and that method only"

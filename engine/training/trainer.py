@@ -27,6 +27,7 @@ from engine.training.job import Job
 from engine.training.log_services import check_services
 from engine.training.model_directory import ModelDirectory
 from engine.training.seats import Seats, give_back, resources, room
+from engine.training.settings_file import Begun
 
 #: How often Ray tries for a minute to place a fixed number of workers before that counts as a failure.
 _STARTS = 4
@@ -64,15 +65,16 @@ def finetune(
     settings = recipe.finetune
     assert settings is not None
     place = ModelDirectory.of(run, settings)
-    place.check(settings, recipe.run.seed)
+    now = Begun(settings, recipe.run.seed, recipe.images.max_pixels)
+    place.check(now)
     check_services(settings)
     if place.finished():
         return place.lines()
     # Of its own, not the run's: a run may be mined further while models are trained on it.
     with held(place.directory, "connote finetune", wait=wait, say=say):
-        place.check(settings, recipe.run.seed)  # as whoever was waited for has left it
+        place.check(now)  # as whoever was waited for has left it
         if not place.finished():
-            _train_on_ray(recipe, run, place, address, verbose, wait, say)
+            _train_on_ray(recipe, run, place, now, address, verbose, wait, say)
     return place.lines()
 
 
@@ -80,6 +82,7 @@ def _train_on_ray(
     recipe: Recipe,
     run: RunDirectory,
     place: ModelDirectory,
+    now: Begun,
     address: str | None,
     verbose: bool,
     wait: bool,
@@ -92,7 +95,7 @@ def _train_on_ray(
         plan = run.read_plan()
         check_reach(address, place.directory, None if plan is None else first_planned(run.catalog, plan))
         if not place.begun():
-            place.begin(settings, seed)  # first, since it misses a model that is not there
+            now.write(place.settings)  # first, since it misses a model that is not there
             _catalog(recipe, run, wait, say)
             collect_pairs(open_run(run, recipe), place.pairs, settings, seed, say)
         _train(Job(settings, seed, run, place, recipe.images.max_pixels), say)
@@ -113,7 +116,7 @@ def _train(job: Job, say: Callable[[str], None]) -> None:
 
     They also come back with a checkpoint when the cluster has room for more of them.
     """
-    settings, failures, reached = job.settings, 0, -1
+    settings, failures, seen = job.settings, 0, set(job.place.whole())
     while not job.place.finished():
         try:
             workers = room(settings, say)
@@ -123,15 +126,15 @@ def _train(job: Job, say: Callable[[str], None]) -> None:
             reason = _reason(error)
             if isinstance(reason, ConnoteError):
                 raise reason from error
-            step = job.place.reached()
-            failures = failures + 1 if step <= reached else 1
-            reached = max(step, reached)
+            # Not by the highest step: a damaged checkpoint may have it, and those before it come anew.
+            whole = set(job.place.whole())
+            failures, seen = 1 if whole - seen else failures + 1, seen | whole
             if failures > settings.max_failures:
                 raise StorageError(
                     f"finetune: workers failed {failures} times without reaching another checkpoint "
                     f"({reason}); what they had is kept, run the same command to go on"
                 ) from error
-            say(f"a worker was lost ({reason}); training goes on from step {max(step, 0):,}")
+            say(f"a worker was lost ({reason}); training goes on from the last checkpoint")
 
 
 def _fit(job: Job, board: Any, workers: int) -> None:

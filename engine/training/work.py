@@ -29,6 +29,8 @@ from engine.training.world import World
 
 #: Ids of a bad batch that a message names; all of them are in its file.
 _NAMED = 3
+#: What may help where a loss is no number, beside leaving the batch out.
+_CALMER = "choose a lower finetune.learning_rate and another finetune.name"
 
 
 def work(
@@ -147,7 +149,7 @@ class _Worker:
         except torch.OutOfMemoryError as error:
             raise RecipeError(_too_large(settings, error)) from error
         if done.pairs < 2:
-            self._leave_out(batch, f"{done.pairs} of its pairs can be read")
+            self._leave_out(batch, f"{done.pairs} of its pairs can be read", "mend these images")
             return
         if not math.isfinite(done.loss):
             self._leave_out(batch, f"its loss is {done.loss}")
@@ -183,7 +185,7 @@ class _Worker:
             state.average.update()
         return norm
 
-    def _leave_out(self, batch: LocalBatch, reason: str) -> None:
+    def _leave_out(self, batch: LocalBatch, reason: str, way_out: str = _CALMER) -> None:
         """Note a batch that nothing can be learned from; all workers come here together."""
         self.state.bad += 1
         place = self.job.place.directory / f"bad-batch-{self.state.step:08d}.json"
@@ -194,7 +196,7 @@ class _Worker:
             named = ", ".join(dict.fromkeys(batch.ids[:_NAMED]))
             raise StorageError(
                 f"finetune: step {self.state.step:,}: {reason} (images {named}, ...; all in {place.uri}); "
-                "lower finetune.learning_rate, or leave such batches out with finetune.max_bad_batches"
+                f"leave such batches out with finetune.max_bad_batches, or {way_out}"
             )
         self.tell(f"step {self.state.step:,} is left out: {reason} ({place.name})")
 

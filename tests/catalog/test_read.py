@@ -40,6 +40,15 @@ def test_ranges_in_any_order_and_past_the_end() -> None:
     assert [piece.to_pybytes() for piece in pieces] == [bytes([50, 51]), b"\3", b"c", b""]
 
 
+def test_few_pieces_of_a_wide_span_do_not_hold_it(tmp_path: Path) -> None:
+    (tmp_path / "wide").write_bytes(bytes(MAX_GAP * 9))
+    file, before = pa.OSFile(str(tmp_path / "wide")), pa.total_allocated_bytes()
+    apart = read_ranges(file, [(n * MAX_GAP, 100) for n in range(9)])
+    assert pa.total_allocated_bytes() - before < MAX_GAP and {piece.size for piece in apart} == {100}
+    together = read_ranges(file, [(n * MAX_GAP, MAX_GAP - 100) for n in range(9)])
+    assert pa.total_allocated_bytes() - before > 8 * MAX_GAP and len(together) == 9
+
+
 def test_a_part_of_a_tar_is_one_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.tar").write_bytes(tar_bytes(entries(40)))
     tables, _ = catalog_all(webdataset(tmp_path / "a.tar"), tmp_path / "catalog")

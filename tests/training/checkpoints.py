@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.storage import locate
+from engine.storage import Location, locate
 from engine.training.checkpoint import Checkpoint, Checkpoints
+from engine.training.checkpoint_files import listed, order
 
 FILES = ["checkpoint.json", "state.json", "state.safetensors", "weights.safetensors"]
 
@@ -33,6 +34,11 @@ def saved(directory: Path, keep: int, *steps: int, say: Callable[[str], None] = 
         save(checkpoints, step)
     checkpoints.wait()
     return checkpoints
+
+
+def newest_step(directory: Location) -> int:
+    """The highest step of what says that it is whole; -1 if there is none."""
+    return max((order(name)[0] for name, whole in listed(directory).items() if whole), default=-1)
 
 
 def holds(checkpoint: Checkpoint | None, step: int) -> bool:

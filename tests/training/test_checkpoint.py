@@ -17,9 +17,9 @@ from torch import nn
 from engine.errors import RecipeError, StorageError
 from engine.storage import Location, locate
 from engine.training import checkpoint_files
-from engine.training.checkpoint import Checkpoint, Checkpoints, check_settings, newest_step
+from engine.training.checkpoint import Checkpoint, Checkpoints, check_settings
 from engine.training.ema import Average
-from tests.training.checkpoints import FILES, holds, names, save, saved, state_at, weights_at
+from tests.training.checkpoints import FILES, holds, names, newest_step, save, saved, state_at, weights_at
 
 
 @pytest.fixture

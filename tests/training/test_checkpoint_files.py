@@ -13,8 +13,8 @@ from engine.errors import StorageError
 from engine.storage import Location, locate
 from engine.storage.location import explained
 from engine.training import checkpoint_files
-from engine.training.checkpoint import Checkpoints, newest_step
-from tests.training.checkpoints import FILES, holds, names, save, saved, state_at, weights_at
+from engine.training.checkpoint import Checkpoints
+from tests.training.checkpoints import FILES, holds, names, newest_step, save, saved, state_at, weights_at
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ def test_nodes_leave_and_join(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         cluster.shutdown()
     assert process.returncode == 0, said
     assert f"{STEPS} steps, with 2 workers" in said
-    assert "is gone, by itself or with its node); training goes on from step" in said
+    assert "is gone, by itself or with its node); training goes on from the last checkpoint" in said
     assert "there is room for more workers" in said and "with 2 workers instead of 1" in said
     directory = tmp_path / "run/models/full"
     stretches = json.loads((directory / "connote.json").read_text())["workers"]

@@ -35,7 +35,9 @@ def rows(batches: Batches) -> list[list[int]]:
 
 def feasible(image: NDArray[Any], batch: int) -> bool:
     counts = np.unique(image, return_counts=True)[1]
-    return len(counts) >= batch and bool(counts.max() <= -(-len(image) // batch))
+    batches = -(-len(image) // batch)
+    alone = batch > 1 and len(image) // batches < 2
+    return len(counts) >= batch and bool(counts.max() <= batches) and not alone
 
 
 @st.composite
@@ -200,6 +202,15 @@ def test_an_image_may_not_have_more_captions_than_there_are_batches() -> None:
         check_order(image, order, 20)
     with pytest.raises(RecipeError, match=r"10 captions, of which no two may be in one batch: take fewer"):
         check_order(np.concatenate([np.zeros(10, np.int64), [1, 2]]), "shuffled", 2)
+
+
+def test_no_batch_is_a_single_caption() -> None:
+    for order in ORDERS:
+        check_order(np.arange(8), order, 2)
+        with pytest.raises(RecipeError, match=r"batch is 2, and there are 7 captions: .* take 3$"):
+            check_order(np.arange(7), order, 2)
+    with pytest.raises(RecipeError, match=r"mine or name more images$"):
+        check_order(np.array([0, 0, 1]), "shuffled", 2)
 
 
 def test_a_batch_larger_than_the_data() -> None:

@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,11 @@ from engine.training.captions import collect
 from engine.training.job import Job
 from engine.training.model_directory import ModelDirectory, model_lines
 from engine.training.pairs import join
+from engine.training.settings_file import Begun
 from engine.training.work import work
 from engine.training.world import World
 from tests.training import runs
+from tests.training.checkpoints import newest_step
 from tests.training.tiny import write_bert_clip, write_clip
 
 #: Few of everything: a method is trained in a second.
@@ -48,8 +51,15 @@ def job_of(root: Path, broken: Sequence[int] = (), **finetune: Any) -> Job:
     reader = SampleReader(mined)
     parts = ((row["catalog"], row["start"], reader.part(row)) for row in mined.parts())
     join([collect(parts, settings.data)], settings, recipe.run.seed).write(place.pairs)
-    place.begin(settings, recipe.run.seed)
-    return Job(settings, recipe.run.seed, run, place, recipe.images.max_pixels)
+    job = Job(settings, recipe.run.seed, run, place, recipe.images.max_pixels)
+    begun(job).write(place.settings)
+    return job
+
+
+def begun(job: Job, **changed: Any) -> Begun:
+    """What decides the job's weights, with other settings of `finetune`."""
+    settings = Finetune.model_validate({**job.settings.model_dump(), **changed})
+    return Begun(settings, job.seed, job.max_pixels)
 
 
 def train(job: Job, stop_after: int | None = None) -> list[str]:
@@ -110,7 +120,7 @@ def test_asked_to_stop_it_leaves_with_a_checkpoint(tmp_path: Path) -> None:
         return len(asked) == 2
 
     work(job, World(), said.append, stop)
-    assert not job.place.finished() and job.place.reached() == 4
+    assert not job.place.finished() and newest_step(job.place.checkpoints) == 4
     assert model_lines(job.run) == [
         f"model      {job.place.directory.uri}: at step 4; `connote finetune RECIPE` goes on"
     ]
@@ -219,8 +229,13 @@ def test_a_batch_without_a_loss_stops_the_run_and_names_its_images(
         train(job)
     noted = json.loads((Path(job.place.directory.uri) / "bad-batch-00000005.json").read_text())
     assert noted["step"] == 5 and len(noted["ids"]) in (15, 16)
+    # As the message says; what was done up to it is kept.
     monkeypatch.undo()
-    train(job)  # what was done before is kept
+    poison(monkeypatch, {0})
+    raised = replace(job, settings=begun(job, max_bad_batches=1).settings)
+    raised.place.check(begun(raised))
+    said = train(raised)
+    assert any("step 5 is left out" in line for line in said), said
 
 
 def test_bad_batches_are_left_out_where_that_is_allowed(
@@ -258,7 +273,7 @@ def test_a_full_disk_while_saving_keeps_what_was_saved(
     monkeypatch.setattr(Location, "write_bytes", full)
     with pytest.raises(StorageError, match="the disk is full"):
         train(job)
-    assert job.place.reached() == 2
+    assert newest_step(job.place.checkpoints) == 2
     monkeypatch.undo()
     assert "going on from step 2 of" in train(job)[0]
 
@@ -308,25 +323,35 @@ def test_the_best_mixture_of_old_and_new_weights(tmp_path: Path) -> None:
 
 def test_changed_settings_are_refused_by_name(tmp_path: Path) -> None:
     job = job_of(tmp_path)
-    other = Finetune.model_validate({**job.settings.model_dump(), "batch": 8})
-    job.place.check(other, job.seed)  # nothing is trained yet: all may change
+    job.place.check(begun(job, batch=8))  # nothing is trained yet: all may change
     with pytest.raises(Stopped):
         train(job, stop_after=3)
     with pytest.raises(RecipeError, match=r"finetune\.batch is 8 \(was 16\): this training began"):
-        job.place.check(other, job.seed)
+        job.place.check(begun(job, batch=8))
     with pytest.raises(RecipeError, match=r"run\.seed is 4 \(was 3\)"):
-        job.place.check(job.settings, 4)
+        job.place.check(replace(begun(job), seed=4))
+    with pytest.raises(RecipeError, match=r"images\.max_pixels is 9 \(was 100000000\)"):
+        job.place.check(replace(begun(job), max_pixels=9))
     free = {"workers": 3, "keep": 9, "micro_batch": 4, "gradient_checkpointing": True, "validate_every": 1}
-    job.place.check(Finetune.model_validate({**job.settings.model_dump(), **free}), job.seed)
+    job.place.check(begun(job, max_bad_batches=7, **free))
     # What did not exist then: settings are what they are by default, the base is taken as it is.
     kept = Path(job.place.directory.uri) / "settings.json"
     told = json.loads(kept.read_text())
-    del told["finetune"]["towers"], told["base"]
+    del told["finetune"]["towers"], told["base"], told["images"]
     kept.write_text(json.dumps(told))
-    job.place.check(job.settings, job.seed)
+    job.place.check(begun(job))
     with pytest.raises(RecipeError, match=r'towers is \["text"\] \(was \["image", "text"\]\)'):
-        only = {**job.settings.model_dump(), "towers": ["text"]}
-        job.place.check(Finetune.model_validate(only), job.seed)
+        job.place.check(begun(job, towers=["text"]))
+
+
+@pytest.mark.parametrize("damage", ["{", "{}", "[]", '{"finetune": {"of_next_year": 1}, "run": {"seed": 3}}'])
+def test_settings_that_cannot_be_understood_are_named(tmp_path: Path, damage: str) -> None:
+    job = job_of(tmp_path)
+    with pytest.raises(Stopped):
+        train(job, stop_after=3)
+    Path(job.place.settings.uri).write_text(damage)
+    with pytest.raises(RecipeError, match=r"settings\.json: cannot be understood .* put it back"):
+        job.place.check(begun(job))
 
 
 def test_another_model_under_the_same_name_is_refused(tmp_path: Path) -> None:
@@ -335,12 +360,12 @@ def test_another_model_under_the_same_name_is_refused(tmp_path: Path) -> None:
         train(job, stop_after=3)
     write_clip(tmp_path / "clip", seed=1)
     with pytest.raises(RecipeError, match=r"finetune\.model: .* is not what this training began with"):
-        job.place.check(job.settings, job.seed)
+        job.place.check(begun(job))
     write_clip(tmp_path / "clip")
-    job.place.check(job.settings, job.seed)
+    job.place.check(begun(job))
     (Path(job.place.directory.uri) / "settings.json").unlink()
     with pytest.raises(RecipeError, match=r"settings\.json is gone"):
-        job.place.check(job.settings, job.seed)
+        job.place.check(begun(job))
 
 
 def poison(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
