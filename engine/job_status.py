@@ -35,8 +35,10 @@ class JobStatus:
         work: what a run would do; empty where all is done.
         parts, parts_done: of the plan, and those whose images are placed, or whose pairs are divided;
             None for other jobs.
-        images: that count in the result.
-        excluded: images without a place in it, by reason.
+        images: that count in the result: of cluster, those with a place; of polysemy, with vectors of
+            both encoders.
+        excluded: the other images, by reason.
+        captions_excluded: captions without a vector, by kind; of polysemy alone.
     """
 
     name: str
@@ -47,6 +49,7 @@ class JobStatus:
     parts_done: int | None = None
     images: int | None = None
     excluded: dict[str, int] = field(default_factory=dict)
+    captions_excluded: dict[str, int] = field(default_factory=dict)
 
 
 def job_status(run: RunDirectory, recipe: Recipe, plan: pa.Table, unread: int = 0) -> list[JobStatus]:
@@ -138,7 +141,16 @@ def _polysemy(run: RunDirectory, recipe: Recipe, place: Measurement | None) -> J
     if place is None or not is_made(place.directory / "curve.md", ""):
         steps.append("draw the curve")
     where = None if place is None else _name(place.directory, run)
-    return JobStatus("polysemy", where, place is not None and place.done, ", ".join(steps))
+    noted = {} if place is None else place.noted()
+    return JobStatus(
+        "polysemy",
+        where,
+        bool(noted),
+        ", ".join(steps),
+        images=noted.get("images"),
+        excluded=noted.get("excluded", {}),
+        captions_excluded=noted.get("captions_excluded", {}),
+    )
 
 
 def _difficulty(run: RunDirectory, recipe: Recipe, plan: pa.Table, captions: str, unread: int) -> JobStatus:

@@ -135,7 +135,10 @@ def _job_table(jobs: Sequence[JobStatus]) -> list[str]:
         placed = "-" if job.parts is None else f"{job.parts_done:,}/{job.parts:,}"
         counted = ("-", "-") if job.images is None else (f"{job.images:,}", f"{sum(job.excluded.values()):,}")
         rows.append((job.name, placed, *counted, job.place or "" if job.there else "none yet"))
-    reasons = {f"{job.name} excluded": job.excluded for job in jobs}
+    reasons: dict[str, Mapping[str, int]] = {}
+    for job in jobs:
+        captions = {f"{kind}: empty, or no direction": n for kind, n in job.captions_excluded.items()}
+        reasons |= {f"{job.name} excluded": job.excluded, f"{job.name} captions excluded": captions}
     return [*columns(rows), *_listed(reasons), ""]
 
 

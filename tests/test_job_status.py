@@ -172,8 +172,12 @@ def test_polysemy_with_and_without_clusters(run: RunDirectory, clustered: bool) 
     found = states(run, made)
     assert list(found) == (["cluster", "sample", "polysemy"] if clustered else ["polysemy"])
     assert found["polysemy"].place == f"polysemy/{measurement.fingerprint}" and not found["polysemy"].there
-    measurement.finish({"finished": 0.0})
-    assert states(run, made)["polysemy"].work == "draw the curve"
+    counts = {"images": 9, "excluded": {"it: broken": 3}, "captions_excluded": {"original": 2}}
+    measurement.finish({"finished": 0.0, **counts})
+    polysemy = states(run, made)["polysemy"]
+    assert polysemy.work == "draw the curve"
+    assert (polysemy.images, polysemy.excluded) == (9, {"it: broken": 3})
+    assert polysemy.captions_excluded == {"original": 2}
     (measurement.directory / "curve.md").write_bytes(b"")
     note_made(measurement.directory / "curve.md", "")
     assert states(run, made)["polysemy"].work == "" and states(run, made)["polysemy"].there

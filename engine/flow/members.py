@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from engine.analyses import Sources
 from engine.embeddings import rows_of
-from engine.flow.spread import SLICE, slices
+from engine.flow.spread import SLICE, results, slices
+from engine.polysemy.account import Gaps
 from engine.polysemy.radius import Captions
 
 #: Tasks that read for all batches. A batch gets a piece from each of them; pieces of less than
@@ -28,8 +29,8 @@ class Members:
 
     Attributes:
         numbers: (n,), uint64: ids as numbers.
-        looks: (n, d): unit vectors in the space in which images are compared.
-        images: (n, e): in the captions' space.
+        looks: (n, d): unit vectors in the space in which images are compared; zero where there is none.
+        images: (n, e): in the captions' space; zero where there is none.
         captions: of these samples.
     """
 
@@ -37,6 +38,16 @@ class Members:
     looks: NDArray[Any]
     images: NDArray[Any]
     captions: Captions
+
+    @property
+    def looked(self) -> NDArray[np.bool_]:
+        """Which have a vector in the space in which images are compared, (n,)."""
+        return np.asarray(self.looks.any(axis=1))
+
+    @property
+    def seen(self) -> NDArray[np.bool_]:
+        """Which have an image vector in the captions' space, (n,)."""
+        return np.asarray(self.images.any(axis=1))
 
     def rows(self, numbers: NDArray[np.uint64]) -> NDArray[np.int64]:
         """The rows of samples; -1 for those that are not here."""
@@ -51,7 +62,9 @@ class Members:
         return Members(self.numbers[rows], self.looks[rows], self.images[rows], captions)
 
 
-def gather(batches: Sequence[NDArray[np.uint64]], sources: Sources, parts: Sequence[str]) -> list[list[Any]]:
+def gather(
+    batches: Sequence[NDArray[np.uint64]], sources: Sources, parts: Sequence[str]
+) -> tuple[list[list[Any]], Gaps]:
     """Read the wanted samples of some batches; each part is read once for all of them.
 
     Args:
@@ -61,19 +74,18 @@ def gather(batches: Sequence[NDArray[np.uint64]], sources: Sources, parts: Seque
 
     Returns:
         For each batch references to the `Members` that it wants, for `collect`: a batch is never sent
-        what only others want.
+        what only others want. And what the whole run lacks; nothing is read where nobody wants anything.
+
+    Raises:
+        ConnoteError: what a task raised for the user.
     """
     if not batches:
-        return []
-    task = ray.remote(_gather).options(num_cpus=1, num_returns=len(batches), max_retries=_RETRIES)
+        return [], Gaps()
+    task = ray.remote(_gather).options(num_cpus=1, num_returns=len(batches) + 1, max_retries=_RETRIES)
     reference, some = ray.put(list(batches)), slices(parts, max(SLICE, -(-len(parts) // _READERS)))
     found = [task.remote(slice_, reference, sources) for slice_ in some]
-    return [list(pieces) for pieces in zip(*(_several(one) for one in found), strict=True)]
-
-
-def _several(returned: Any) -> list[Any]:
-    """Of a task that returns one object Ray gives no list."""
-    return returned if isinstance(returned, list) else [returned]
+    *pieces, gaps = (list(several) for several in zip(*found, strict=True))
+    return pieces, Gaps.joined(results(gaps))
 
 
 def collect(pieces: Sequence[Any]) -> Members:
@@ -95,25 +107,26 @@ def join(pieces: Sequence[Members]) -> Members:
     return whole.take(np.argsort(numbers))
 
 
-def _gather(parts: Sequence[str], batches: Sequence[NDArray[np.uint64]], sources: Sources) -> Any:
+def _gather(parts: Sequence[str], batches: Sequence[NDArray[np.uint64]], sources: Sources) -> list[Any]:
     wanted = np.unique(np.concatenate(batches))
-    found = join([_of_part(part, wanted, sources) for part in parts])
+    read = [_of_part(part, wanted, sources) for part in parts]
+    found, gaps = join([members for members, _ in read]), Gaps.joined([gaps for _, gaps in read])
     pieces = [found.take(np.flatnonzero(is_in(found.numbers, batch))) for batch in batches]
-    return pieces if len(pieces) > 1 else pieces[0]
+    return [*pieces, gaps]
 
 
-def _of_part(part: str, wanted: NDArray[np.uint64], sources: Sources) -> Members:
-    """The wanted samples of a part that have both image vectors; without captions, too."""
+def _of_part(part: str, wanted: NDArray[np.uint64], sources: Sources) -> tuple[Members, Gaps]:
+    """The wanted samples of a part, with and without vectors; and what all of the part lacks."""
     looks, images, captions = (
         sources.looks.images(part),
         sources.images.images(part),
         sources.captions.captions(part),
     )
-    here = is_in(looks.numbers, wanted) & looks.good & images.good
+    gaps = Gaps.of(looks, images, captions, (sources.looks.encoder, sources.images.encoder))
     whole = Members(
         looks.numbers, looks.vectors, images.vectors, Captions(captions.vectors, captions.offsets)
     )
-    return whole.take(np.flatnonzero(here))
+    return whole.take(np.flatnonzero(is_in(looks.numbers, wanted))), gaps
 
 
 def is_in(numbers: NDArray[np.uint64], wanted: NDArray[np.uint64]) -> NDArray[np.bool_]:

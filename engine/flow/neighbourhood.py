@@ -54,6 +54,12 @@ class Neighbourhood:
             return 0
         return int((self.distances[:, -1] < max(radii)).sum())
 
+    def others(self) -> int | None:
+        """How many images were found around a query at most; None on the map, where distance decides."""
+        if self.distances is not None:
+            return None
+        return int((self.near != NOBODY).sum(axis=1).max(initial=0))
+
     def some(self, rows: slice) -> Neighbourhood:
         """That of some queries."""
         cosines = None if self.cosines is None else self.cosines[rows]
@@ -63,7 +69,7 @@ class Neighbourhood:
 
 def neighbours_of_queries(
     settings: Polysemy, looks: VectorTables, clustering: Clustering | None, parts: Sequence[str], seed: int
-) -> Neighbourhood:
+) -> tuple[Neighbourhood, int]:
     """Draw the queries by the seed and find the images around each.
 
     Args:
@@ -72,19 +78,23 @@ def neighbours_of_queries(
         clustering: with the map, for radii on it.
         parts: all parts of the run.
         seed: of the run.
+
+    Returns:
+        The images around each query, and how many queries were drawn: some may have no place on the map.
     """
     queries, vectors = _draw_queries(settings, looks, parts, seed)
+    drawn_queries = len(queries)
     if settings.radius == "map":
         assert clustering is not None
         queries, near, distances = call(_near_on_map, clustering, parts, queries, cpus=settings.cpus)
         # Nobody asks for the vectors of images beyond the largest radius.
         near = np.where(distances <= max(settings.radii), near, NOBODY)
-        return Neighbourhood(queries, near, None, distances)
+        return Neighbourhood(queries, near, None, distances), drawn_queries
     furthest = int(max(settings.radii))
     # One more than asked for: each query finds itself.
     found = nearest_images(ray.put(vectors), furthest + 1, looks, parts, settings.cpus, settings.gpus)
     near, cosines = without_itself(queries, found.rows.astype(np.uint64), found.scores)
-    return Neighbourhood(queries, near, cosines, None)
+    return Neighbourhood(queries, near, cosines, None), drawn_queries
 
 
 def without_itself(

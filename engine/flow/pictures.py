@@ -65,7 +65,7 @@ def _points_of(parts: Sequence[str], place: Clustering, seed: int) -> pa.Table:
 
 def draw_curve(run: RunDirectory, place: Measurement, settings: Polysemy) -> None:
     """curve.png and curve.md of a measurement."""
-    curves = curves_of(place.curve.read_table(), _name(run))
+    curves = curves_of(place.curve.read_table(), _name(run), place.noted())
     axis = RADIUS[settings.radius]
     (place.directory / "curve.png").write_bytes(draw_curves(curves, axis, "Polysemy by radius"))
     (place.directory / "curve.md").write_bytes(curve_table(curves).encode())

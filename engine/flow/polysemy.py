@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,10 @@ from engine.analyses import measurement_of, sources_of, tables_of
 from engine.clustering.drawing import drawn
 from engine.clustering.tables import Clustering, numbers_in
 from engine.embeddings import check_complete
-from engine.errors import RecipeError
 from engine.flow.members import Members, collect, gather
 from engine.flow.neighbourhood import MAP_NEIGHBOURS, Neighbourhood, neighbours_of_queries
 from engine.flow.spread import call, each, results, slices
+from engine.polysemy.account import Gaps, Queries, account, check_captions, left_out, notes
 from engine.polysemy.clusters import measure_cluster, polysemy_rank
 from engine.polysemy.radius import Curve, radius_curve
 from engine.polysemy.tables import CLUSTER_POLYSEMY, Measurement, curve_rows, joined
@@ -39,7 +40,7 @@ def measure_polysemy(
     """Measure a run, unless that was done before; see `engine.flow.clustering.cluster_images`.
 
     Raises:
-        RecipeError: vectors are missing, or too few images have any.
+        RecipeError: vectors are missing, or too few images or captions have any; nothing is written then.
         StorageError: the run directory fails.
     """
     settings = recipe.polysemy
@@ -53,22 +54,25 @@ def measure_polysemy(
         return place
     start_ray()
     say(f"measuring  {settings.queries:,} queries at radii {', '.join(f'{r:g}' for r in settings.radii)}")
-    neighbours = neighbours_of_queries(settings, first.looks, clustering, parts, recipe.run.seed)
-    if len(neighbours.queries) < 2:
-        raise RecipeError(
-            f"polysemy: {len(neighbours.queries)} of the run's images have a vector of "
-            f"'{first.looks.encoder}' (and a place on the map, for radius: map); there is nobody to compare"
-        )
+    neighbours, drawn_queries = neighbours_of_queries(
+        settings, first.looks, clustering, parts, recipe.run.seed
+    )
+    queries = Queries(drawn_queries, len(neighbours.queries))
+    queries.check(settings)
     groups = _cluster_groups(settings, clustering, parts, recipe.run.seed)
     some, bunches = neighbours.batches(_ROWS), _bunches(groups, settings)
     wanted = [
         *(each_.wanted() for each_ in some),
         *(np.unique(np.concatenate([*b.values()])) for b in bunches),
     ]
-    curves, rows = [], []
+    curves, rows, gaps = [], [], dict[str, Gaps]()
     for text, source in sources.items():
-        pieces = gather(wanted, source, parts)
-        curves.append((text, _curve(some, pieces[: len(some)], settings)))
+        pieces, gaps[text] = gather(wanted, source, parts)
+        curve = _curve(some, pieces[: len(some)], settings)
+        queries = replace(queries, measured=len(curve.image_cosine))
+        queries.check(settings)
+        check_captions(curve, gaps[text], text, settings)
+        curves.append((text, curve))
         rows += _clusters(bunches, pieces[len(some) :], text)
     place.curve.write_table(curve_rows(curves, recipe.run.seed))
     place.clusters.write_table(pa.Table.from_pylist(rows, schema=CLUSTER_POLYSEMY))
@@ -78,8 +82,11 @@ def measure_polysemy(
             f"           {cut:,} queries have more than {MAP_NEIGHBOURS:,} images within the largest "
             "radius; their nearest are measured"
         )
-    about = {"queries": len(neighbours.queries), "cut": cut, "clusters": len(groups)}
-    place.finish({**about, "radius": settings.radius, "finished": time.time()})
+    counted = account(queries, neighbours.others(), gaps, settings)
+    for line in [*notes(counted, settings.radii), *left_out(counted)]:
+        say(f"           {line}")
+    about = {"cut": cut, "clusters": len(groups), "radius": settings.radius, "finished": time.time()}
+    place.finish({**counted, **about})
     return place
 
 
@@ -91,7 +98,8 @@ def _curve(some: Sequence[Neighbourhood], pieces: Sequence[Any], settings: Polys
 def _measure_queries(batch: tuple[Neighbourhood, list[Any]], radii: Sequence[float]) -> Curve:
     some, members = batch[0], collect(batch[1])
     own, near = members.rows(some.queries), members.rows(some.near)
-    there = own >= 0
+    # Both lines of the curve are of the same queries: those whose distance to captions is known.
+    there = members.seen[own]
     own, near = own[there], near[there]
     cosines = _cosines(members, own, near) if some.cosines is None else some.cosines[there]
     distances = None if some.distances is None else some.distances[there]
@@ -100,8 +108,10 @@ def _measure_queries(batch: tuple[Neighbourhood, list[Any]], radii: Sequence[flo
 
 
 def _cosines(members: Members, own: NDArray[np.int64], near: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(q, k); nan where a neighbour has a place on the map, and no vector here."""
     looks = members.looks.astype(np.float64)
-    return np.asarray(np.einsum("qd,qkd->qk", looks[own], looks[near]))
+    cosines = np.einsum("qd,qkd->qk", looks[own], looks[near])
+    return np.where(members.looked[near], cosines, np.nan)
 
 
 def _cluster_groups(
@@ -163,12 +173,11 @@ def _clusters(
 
 def _measure_clusters(batch: tuple[dict[int, NDArray[np.uint64]], list[Any]]) -> list[dict[str, Any]]:
     groups, members = batch[0], collect(batch[1])
-    rows = []
+    rows, both = [], members.looked & members.seen
     for label, numbers in groups.items():
         at = members.rows(numbers)
-        some = members.take(np.sort(at[at >= 0]))
+        numbers, at = numbers[both[at]], at[both[at]]
+        some = members.take(np.sort(at))
         measured = measure_cluster(some.looks, some.images, some.captions)
-        rows.append(
-            {"label": label, "images": [f"{n:016x}" for n in numbers[at >= 0].tolist()], **vars(measured)}
-        )
+        rows.append({"label": label, "images": [f"{n:016x}" for n in numbers.tolist()], **vars(measured)})
     return rows

@@ -45,6 +45,7 @@ class CurveOf:
         radii: (r,) float64.
         image_cosine: mean cosine of an image with the images within each radius.
         caption_distance: mean geodesic distance, in radians, of an image from their captions.
+        notes: what stands below its table, plain text.
 
     Raises:
         ValueError: a band's arrays are not (r,).
@@ -54,6 +55,7 @@ class CurveOf:
     radii: NDArray[np.float64]
     image_cosine: Band
     caption_distance: Band
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for band in ("image_cosine", "caption_distance"):
@@ -118,6 +120,8 @@ def _table(curve: CurveOf) -> str:
     for row in np.argsort(curve.radii, kind="stable").tolist():
         cells = [_cell(band, row) for band in (curve.image_cosine, curve.caption_distance)]
         lines.append(f"| {curve.radii[row]:g} | {cells[0]} | {cells[1]} |")
+    for note in curve.notes:
+        lines += ["", html.escape(one_line(note, 300), quote=False)]
     return "\n".join(lines) + "\n"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from engine.errors import StorageError
 from engine.maps.curves import Band, CurveOf, curve_table, draw_curves
+from engine.polysemy.account import notes
 from engine.polysemy.tables import CURVE
 from engine.rundir import RunDirectory
 from engine.storage import Location
@@ -34,7 +35,7 @@ def compare_runs(runs: Sequence[RunDirectory], target: Location) -> list[str]:
         table = (folder / "curve.parquet").read_table()
         if not table.schema.equals(CURVE):
             raise StorageError(f"{folder.uri}: holds no radius curve of this version; measure the run again")
-        curves += curves_of(table, name)
+        curves += curves_of(table, name, about)
         kinds.add(about["radius"])
         lines.append(f"{name:<10} {folder.uri}")
     if len(kinds) > 1:
@@ -68,8 +69,8 @@ def newest(run: RunDirectory) -> tuple[Location, dict[str, Any]]:
     return max(done, key=lambda found: float(found[1]["finished"]))
 
 
-def curves_of(table: pa.Table, name: str) -> list[CurveOf]:
-    """The curves of a table (schema CURVE), one for each kind of captions."""
+def curves_of(table: pa.Table, name: str, about: Mapping[str, Any]) -> list[CurveOf]:
+    """The curves of a table (schema CURVE), one for each kind of captions; `about` is its result.json."""
     columns = {key: table[key].to_numpy(zero_copy_only=False) for key in table.schema.names}
     found = []
     for captions in dict.fromkeys(columns["captions"].tolist()):
@@ -79,7 +80,8 @@ def curves_of(table: pa.Table, name: str) -> list[CurveOf]:
             for measure in ("image_cosine", "caption_distance")
         )
         radii = columns["radius"][rows].astype(float)
-        found.append(CurveOf(f"{name}, {captions} captions", radii, cosine, distance))
+        told = tuple(notes(about, radii.tolist()))
+        found.append(CurveOf(f"{name}, {captions} captions", radii, cosine, distance, told))
     return found
 
 

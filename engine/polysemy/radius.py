@@ -73,7 +73,8 @@ def radius_curve(
         queries: (q,), rows of the query images.
         neighbours: (q, k), rows of the other images, the nearest first, without the query itself;
             -1 where there are no more.
-        cosines: (q, k), their cosines to the query in the space they were found in (DINOv2).
+        cosines: (q, k), their cosines to the query in the space in which images are compared (DINOv2);
+            not finite where a neighbour has no vector there: only its captions count.
         images: (q, d), unit vectors of the query images in the captions' space (CLIP).
         captions: the captions of all images.
         radii: numbers of neighbours, k at most; or, with `distances`, how far they may be.
@@ -97,8 +98,10 @@ def radius_curve(
         for column, radius in enumerate(radii):
             inside = known & (distances[row] <= radius)
             near = neighbours[row, inside]
-            if len(near):
-                table[0, row, column] = cosines[row, inside].mean()
+            alike = cosines[row, inside]
+            alike = alike[np.isfinite(alike)]
+            if len(alike):
+                table[0, row, column] = alike.mean()
             within = captions.vectors[captions.of(np.concatenate([[query], near]).astype(np.int64))]
             table[1:, row, column] = _measure(images[row], within)
     return Curve(np.array(radii, np.float64), *table)

@@ -15,7 +15,7 @@ from engine.rundir import RunDirectory
 from engine.storage import Location, digest_settings
 
 #: Raised when the code changes what it writes for the same settings.
-CODE_VERSION = 1
+CODE_VERSION = 2
 _MEASURES = ("image_cosine", "caption_distance", "caption_spread", "caption_variance")
 
 #: One row per radius: the mean over the queries and its 95 % bootstrap interval.
@@ -66,6 +66,10 @@ class Measurement:
     def done(self) -> bool:
         """Whether it was measured to its end."""
         return (self.directory / "result.json").exists()
+
+    def noted(self) -> dict[str, Any]:
+        """The content of result.json; empty before it was measured."""
+        return json.loads((self.directory / "result.json").read_text()) if self.done else {}
 
     def finish(self, about: dict[str, Any]) -> None:
         """Write result.json, the last of its files."""

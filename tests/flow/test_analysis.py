@@ -163,8 +163,9 @@ def test_status_says_what_there_is(whole: tuple[Path, str]) -> None:
     name, measured = one(out, "clusters/*/result.json").parent.name, one(out, "polysemy/*/result.json")
     assert cells["cluster"] == [f"{PARTS}/{PARTS}", f"{SCENES - 1}", "1", f"clusters/{name}"]
     assert cells["sample"] == ["-", "-", "-", f"clusters/{name}/sample-12.parquet"]
-    assert cells["polysemy"] == ["-", "-", "-", f"polysemy/{measured.parent.name}"]
+    assert cells["polysemy"] == ["-", f"{SCENES - 1}", "1", f"polysemy/{measured.parent.name}"]
     assert "  cluster excluded: 1 x not an image" in lines
+    assert f"  polysemy excluded: 1 x {ENCODER}: not an image" in lines
     assert "a run with this recipe would compute: nothing, all of it is done" in lines
     assert not any("other settings" in line for line in lines)
     other = "\n".join(status_lines(RunDirectory.at(str(out)), None, ["run.seed=1"]))
@@ -199,6 +200,8 @@ def test_radii_on_the_map(whole: tuple[Path, str], scenes: Path, tmp_path: Path)
     assert status == 0, text
     result = json.loads(one(out, "polysemy/*/result.json").read_text())
     assert (result["queries"], result["cut"], result["radius"]) == (SCENES - 1, 0, "map")
+    assert result["measured"] == SCENES - 1 and result["others"] is None and not result["unmeasured"]
+    assert "reach beyond" not in text and "queries are measured" not in text
     ids, images, captions = embedded(out)
     tables = [pq.read_table(path) for path in sorted(out.glob("clusters/*/samples/part-*.parquet"))]
     places = {row["id"]: (row["x"], row["y"]) for table in tables for row in table.to_pylist()}

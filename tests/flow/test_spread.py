@@ -176,21 +176,27 @@ def test_a_batch_is_sent_its_own_members_alone(tmp_path: Path, count: int) -> No
     captions = _captions(tmp_path / "captions", ids, -vectors, sizes)
     # Two that share images, one of images that are nowhere, and one that wants nobody.
     wanted = [ids[10:150], ids[100:110], np.array([1, 2, NOBODY], np.uint64), ids[:0]][:count]
-    batches = gather([np.sort(some) for some in wanted], Sources(looks, images, captions), parts)
+    batches, gaps = gather([np.sort(some) for some in wanted], Sources(looks, images, captions), parts)
     assert len(batches) == count
+    broken = np.arange(300) % 17 == 5
+    if count:
+        assert (gaps.images, gaps.excluded) == ((~broken).sum(), {"test: broken": broken.sum()})
+        assert gaps.captions == 0
     for some, pieces in zip(wanted, batches, strict=True):
         assert len(pieces) == 5, "a piece of each reader's, of 16 parts or fewer"
         sent = [ray.get(piece) for piece in pieces]
         assert all(np.isin(piece.numbers, some).all() for piece in sent)
-        there = np.flatnonzero(np.isin(ids, some) & (np.arange(300) % 17 != 5))
+        there = np.flatnonzero(np.isin(ids, some))
         there = there[np.argsort(ids[there])]
         held = [sum(len(getattr(piece, name)) for piece in sent) for name in ("numbers", "looks", "images")]
         assert held == [len(there)] * 3
         assert sum(len(piece.captions.vectors) for piece in sent) == (there % 3).sum()
         members = collect(pieces)
         np.testing.assert_array_equal(members.numbers, ids[there])
-        np.testing.assert_array_equal(members.looks, vectors[there])
-        np.testing.assert_array_equal(members.images, vectors[there, ::-1])
+        looked = ~broken[there]
+        assert members.looked.tolist() == members.seen.tolist() == looked.tolist()
+        np.testing.assert_array_equal(members.looks, vectors[there] * looked[:, None])
+        np.testing.assert_array_equal(members.images, vectors[there, ::-1] * looked[:, None])
         np.testing.assert_array_equal(np.diff(members.captions.offsets), there % 3)
         np.testing.assert_array_equal(members.captions.vectors, np.repeat(-vectors[there], there % 3, axis=0))
 
@@ -222,3 +228,9 @@ def test_queries_whose_radius_is_not_filled_are_counted() -> None:
     assert _around(near, distances).cut([0, 1.0]) == 0
     assert _around([row[:-1] for row in near], distances[:, :-1]).cut([0, 2.5]) == 0, "there are no more"
     assert _around(near).cut([5]) == 0
+
+
+def test_how_many_others_were_found_at_most() -> None:
+    assert _around([[1, 2, -1], [1, -1, -1]]).others() == 2
+    assert _around([[-1], [-1]]).others() == 0
+    assert _around([[1, 2]], np.ones((1, 2))).others() is None, "distance decides"

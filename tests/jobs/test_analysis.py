@@ -27,14 +27,14 @@ def connote(capfd: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, st
     return status, captured.out + captured.err
 
 
-def measured(root: Path, level: float, fingerprint: str = "a", finished: float = 1.0) -> None:
+def measured(root: Path, level: float, fingerprint: str = "a", finished: float = 1.0, **about: int) -> None:
     """A run whose polysemy was measured."""
     run = RunDirectory.at(str(root))
     radii = np.array([0.0, 1.0, 5.0])
     values = np.random.default_rng(0).normal(level, 0.01, (20, 3))
     place = Measurement.of(run, {"test": fingerprint})
     place.curve.write_table(curve_rows([("original", Curve(radii, values, values, values, values))], 0))
-    place.finish({"radius": "neighbours", "finished": finished})
+    place.finish({"radius": "neighbours", "finished": finished, **about})
 
 
 def test_a_job_without_vectors_says_which_command_makes_them(
@@ -57,12 +57,13 @@ def test_a_recipe_without_the_section(tmp_path: Path, capfd: pytest.CaptureFixtu
 
 def test_curves_of_several_runs(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     measured(tmp_path / "coco" / "run", 0.5)
-    measured(tmp_path / "cc12m" / "run", 0.7)
+    measured(tmp_path / "cc12m" / "run", 0.7, others=4)
     arguments = [str(tmp_path / name / "run") for name in ("coco", "cc12m")]
     status, text = connote(capfd, "curves", *arguments, "--to", str(tmp_path / "plot"))
     assert status == 0, text
     table = (tmp_path / "plot" / "curves.md").read_text()
     assert "coco/run, original captions" in table and "cc12m/run, original captions" in table
+    assert table.count("radius 5 reaches beyond the run's 4 other images: it holds all of them") == 1
     with Image.open(tmp_path / "plot" / "curves.png") as picture:
         assert len(picture.convert("RGB").getcolors(1 << 24) or ()) > 10
 

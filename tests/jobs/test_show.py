@@ -157,9 +157,12 @@ def test_status_tells_of_the_jobs_over_vectors(
         JobStatus("cluster", "clusters/ab", True, "draw the map", 4, 4, 1_200, excluded),
         JobStatus("sample", "clusters/ab/sample-9.parquet", False, "choose 9 images"),
         JobStatus("polysemy", None, False, "measure"),
+        JobStatus("other", "p/a", True, "", images=7, captions_excluded={"mined": 1_002}),
     ]
     monkeypatch.setattr("jobs.show.job_status", lambda *_: jobs)
     lines = status_lines(run, None, [])
+    assert line_with(lines, "other ").split() == ["other", "-", "7", "0", "p/a"]
+    assert "  other captions excluded: 1,002 x mined: empty, or no direction" in lines
     assert line_with(lines, "cluster ").split() == ["cluster", "4/4", "1,200", "4", "clusters/ab"]
     assert line_with(lines, "sample ").split() == ["sample", "-", "-", "-", "none", "yet"]
     assert line_with(lines, "polysemy ").split() == ["polysemy", "-", "-", "-", "none", "yet"]

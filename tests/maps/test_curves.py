@@ -70,6 +70,14 @@ def test_the_table() -> None:
     assert len(lines) == 4 + len(RADII)
 
 
+def test_notes_stand_below_the_table() -> None:
+    plain = curve("COCO")
+    told = CurveOf(
+        "COCO", RADII, plain.image_cosine, plain.caption_distance, ("only <5>\nimages", "and so on")
+    )
+    assert curve_table([told]) == curve_table([plain]) + "\nonly &lt;5&gt; images\n\nand so on\n"
+
+
 def test_a_mean_without_an_interval() -> None:
     one, none = np.array([0.5]), np.array([np.nan])
     table = curve_table([CurveOf("a", np.array([2.5]), Band(one, none, none), Band(none, none, none))])

@@ -52,6 +52,14 @@ def test_images_without_captions_and_few_neighbours() -> None:
     np.testing.assert_allclose(curve.caption_spread, [[np.nan, 0.2, 0.2], [0.2, 0.2, 0.2]])
 
 
+def test_a_neighbour_whose_cosine_is_not_known_gives_its_captions() -> None:
+    captions = Captions(circle(np.array([0.1, 0.3, 0.5])), np.arange(4))
+    near, cosines = np.array([[1, 2]]), np.array([[np.nan, 0.7]])
+    curve = radius_curve(np.array([0]), near, cosines, circle(np.zeros(1)), captions, (0, 1, 2))
+    np.testing.assert_allclose(curve.image_cosine, [[np.nan, np.nan, 0.7]])
+    np.testing.assert_allclose(curve.caption_distance, [[0.1, 0.2, 0.3]])
+
+
 def test_a_radius_beyond_the_search_is_refused() -> None:
     captions = Captions(np.empty((0, 2)), np.zeros(2, np.int64))
     with pytest.raises(ValueError, match="as far as neighbours were searched"):
