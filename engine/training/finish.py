@@ -14,7 +14,7 @@ from engine.training.job import Job
 from engine.training.model_card import DataFacts, model_card
 from engine.training.pairs_file import Pairs
 from engine.training.result import trained_weights, write_result
-from engine.training.state import TrainingState
+from engine.training.state import TrainingState, first_method
 from engine.training.validation import Validator, score
 from engine.training.world import World
 
@@ -67,5 +67,5 @@ def _start_of(job: Job, tuned: dict[str, Tensor], world: World) -> dict[str, Ten
     """The weights before training; of LoRA's product of two, one is zero there and the other the same."""
     if job.settings.method == "lora":
         return {name: torch.zeros_like(value) if "lora_B" in name else value for name, value in tuned.items()}
-    fresh = TrainingState.fresh(job.settings, job.seed, world)
-    return {name: value.detach() for name, value in trained_weights(fresh.method).items()}
+    first = first_method(job.settings, job.seed, world)
+    return {name: value.detach() for name, value in trained_weights(first).items()}

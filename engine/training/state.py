@@ -60,11 +60,7 @@ class TrainingState:
         Raises:
             RecipeError: the model cannot be had, or cannot carry the method.
         """
-        torch.manual_seed(seed)
-        backbone = load_backbone(EncoderName.parse(settings.model), world.device)
-        method = build_method(backbone, settings).to(world.device)
-        if settings.start and started:
-            take(trained_weights(method), start_weights(locate(settings.start), settings), settings.start)
+        method = first_method(settings, seed, world, started)
         average = Average(trained_weights(method), settings.ema) if settings.ema else None
         half = settings.precision == "float16"
         scaler = torch.amp.GradScaler(world.device.type) if half else None
@@ -107,3 +103,13 @@ class TrainingState:
         self.before = rest["before"]
         # Checkpoints of older versions do not say.
         self.workers = [(step, size) for step, size in rest.get("workers", [])]
+
+
+def first_method(settings: Finetune, seed: int, world: World, started: bool = True) -> Method:
+    """The method with the weights that training begins with; see `TrainingState.fresh`."""
+    torch.manual_seed(seed)
+    backbone = load_backbone(EncoderName.parse(settings.model), world.device)
+    method = build_method(backbone, settings).to(world.device)
+    if settings.start and started:
+        take(trained_weights(method), start_weights(locate(settings.start), settings), settings.start)
+    return method
