@@ -157,7 +157,7 @@ def _other_tables(run: RunDirectory, stages: Sequence[Stage], jobs: Sequence[Job
     used = {run.tables(stage).directory.name for stage in stages}
     names = {info.base_name for info in (run.root / "stages").entries() if not info.is_file}
     if others := [*sorted(names - used), *other_results(run, jobs)]:
-        yield f"made with other settings, and kept: {_some(others)}"
+        yield f"made by other recipes or settings, and kept: {_some(others)}"
 
 
 def _last_session(summary: Mapping[str, Any]) -> list[str]:

@@ -65,6 +65,11 @@ def cluster_images(
         say(f"clustering {min(rows, settings.fit_rows):,} of {rows:,} images; libraries compile for a minute")
         about = _fit(plan, vectors, place, recipe, rows)
         say(f"{about['clusters']:,} clusters by {about['backend']} ({about['mode']})")
+        if not about["clusters"]:
+            say(
+                f"           all are noise: no {settings.min_cluster_size} images lie close together; lower "
+                "cluster.min_cluster_size (a few hundred images have clusters of 5 or 10)"
+            )
     if todo:
         _place(todo, vectors, place, settings, rows)
     result = _sum_up(plan, mined, place, recipe, by)

@@ -29,6 +29,9 @@ from engine.rundir import RunDirectory
 _MOST_POINTS = 1_000_000
 #: Images and captions of an exhibit.
 _SHOWN = 6
+_NO_CLUSTERS = (
+    "no clusters: the recipe has no section cluster, or all images are noise (lower cluster.min_cluster_size)"
+)
 
 
 def draw_map(mined: MinedRun, place: Clustering, plan: Sequence[Mapping[str, Any]]) -> None:
@@ -86,7 +89,9 @@ def draw_clusters(
     ]
     wanted = {int(name, 16) for row in best for name in row["images"][:_SHOWN]}
     known = glimpses(np.array(sorted(wanted), np.uint64), mined, plan, clustering)
-    page = write_gallery([_exhibit(row, names, known) for row in best], "The most polysemous clusters")
+    page = write_gallery(
+        [_exhibit(row, names, known) for row in best], "The most polysemous clusters", _NO_CLUSTERS
+    )
     (place.directory / "clusters.html").write_bytes(page.encode())
 
 

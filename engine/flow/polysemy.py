@@ -53,7 +53,8 @@ def measure_polysemy(
     if place.done:
         return place
     start_ray()
-    say(f"measuring  {settings.queries:,} queries at radii {', '.join(f'{r:g}' for r in settings.radii)}")
+    count = min(settings.queries, sum(plan["rows"].to_pylist()))
+    say(f"measuring  {count:,} queries at radii {', '.join(f'{r:g}' for r in settings.radii)}")
     neighbours, drawn_queries = neighbours_of_queries(
         settings, first.looks, clustering, parts, recipe.run.seed
     )

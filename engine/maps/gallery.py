@@ -51,16 +51,17 @@ class Exhibit:
     captions: Sequence[str]
 
 
-def write_gallery(exhibits: Sequence[Exhibit], title: str) -> str:
+def write_gallery(exhibits: Sequence[Exhibit], title: str, none: str = "no samples") -> str:
     """Write a page of exhibits, in their order.
 
-    Every text is escaped, so markup in a caption is shown as it was written.
+    Every text is escaped, so markup in a caption is shown as it was written. Where there are none, `none`
+    stands in their place.
 
     Returns:
         A whole HTML document with all of its pictures in it.
     """
     parts = [_HEAD.format(title=escape(title))]
-    parts += [_section(exhibit) for exhibit in exhibits] or ["<p>no samples</p>\n"]
+    parts += [_section(exhibit) for exhibit in exhibits] or [f"<p>{escape(none)}</p>\n"]
     return "".join([*parts, "</body>\n</html>\n"])
 
 

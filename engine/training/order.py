@@ -54,7 +54,11 @@ def check_order(image: NDArray[Any], order: Order, batch: int) -> None:
     lower = f"lower it to at most {fits:,}" if fits > 1 else ""
     there = f"finetune.batch is {batch}, and there are "
     if batch > len(image):
-        raise RecipeError(f"{there}{len(image):,} captions: {lower or 'mine or name more images'}")
+        once = ", and no image is in a batch twice" if order == "shuffled" else ""
+        raise RecipeError(
+            f"{there}{len(image):,} captions of {len(captions):,} image{'s' * (len(captions) > 1)}{once}: "
+            f"{lower or 'mine or name more images'}"
+        )
     if batch > len(captions):
         raise RecipeError(
             f"{there}{len(captions):,} images with captions, of which none may be in a batch twice: "

@@ -28,6 +28,8 @@ _FILE = pa.schema(
 _METADATA = b"connote"
 #: Reasons that a message or the terminal names.
 _NAMED = 5
+#: Held-out images below which recalls say next to nothing.
+_TELLING = 20
 _WAY_OUT = "put it back, or choose another finetune.name"
 
 
@@ -69,8 +71,13 @@ class Pairs:
         held = int(self.held_out.sum())
         lines = [
             f"pairs      {len(self.training()):,} captions of {len(self.images) - held:,} images to train "
-            f"on, {held:,} images held out"
+            f"on, {held:,} image{'' if held == 1 else 's'} held out"
         ]
+        if 0 < held < _TELLING:
+            lines.append(
+                f"           among so few, recall tells little (of {min(held, 5)} every R@5 is 100 %): raise "
+                "finetune.data.validation"
+            )
         if self.left_out:
             lines.append(f"left out   {most_of(self.left_out)}")
         return lines

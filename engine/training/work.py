@@ -76,6 +76,8 @@ class _Worker:
         per_epoch = self.loader.batches_of(0)
         self.total = min(per_epoch * self.settings.epochs, self.settings.max_steps or per_epoch * 10**9)
         self.every = self.settings.validate_every or per_epoch
+        if self.total < (self.settings.max_steps or 0):
+            self.tell(f"finetune.epochs, {self.settings.epochs}, end before finetune.max_steps")
 
     def run(self) -> None:
         """From where the newest checkpoint is to the end."""

@@ -167,13 +167,13 @@ def test_status_says_what_there_is(whole: tuple[Path, str]) -> None:
     assert "  cluster excluded: 1 x not an image" in lines
     assert f"  polysemy excluded: 1 x {ENCODER}: not an image" in lines
     assert "a run with this recipe would compute: nothing, all of it is done" in lines
-    assert not any("other settings" in line for line in lines)
+    assert not any("settings, and kept" in line for line in lines)
     other = "\n".join(status_lines(RunDirectory.at(str(out)), None, ["run.seed=1"]))
     assert (
         "compute: cluster (fit 560 of 640 images, place 64 of 64 parts, sum up, draw the map), sample"
         in other
     )
-    assert f"made with other settings, and kept: clusters/{name}, polysemy/" in other
+    assert f"made by other recipes or settings, and kept: clusters/{name}, polysemy/" in other
 
 
 def test_batches_of_another_size_measure_the_same(

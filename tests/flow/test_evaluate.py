@@ -285,7 +285,7 @@ def test_status_tells_what_is_left(whole: tuple[Path, Path, str], tmp_path: Path
     quorum = [f"difficulty.{setting}" for setting in ("rule=quorum", "easy=2", "hard=1")]
     other = "\n".join(status_lines(run, None, quorum))
     assert "divide 8 of 8 parts" in other and "evaluate (measure 4 of 4" in other
-    assert "made with other settings, and kept: difficulty/" in other
+    assert "made by other recipes or settings, and kept: difficulty/" in other
 
 
 def run_files(out: Path, pattern: str) -> Iterator[Path]:

@@ -97,7 +97,7 @@ def test_status_tells_what_another_prompt_would_redo(
     old = build_stages(recipe)[-1].fingerprint
     lines = status_lines(run, None, ["caption.max_words=7"])
     assert line_with(lines, "would compute").endswith("compute: caption for 6 samples")
-    assert line_with(lines, "other settings").endswith(f"caption-{old}")
+    assert line_with(lines, "recipes or settings").endswith(f"caption-{old}")
     path = tmp_path / "other.yaml"
     path.write_text(dump_recipe(recipe.model_copy(update={"associate": None, "caption": None})))
     assert line_with(status_lines(run, path, []), "would compute").endswith("nothing, all of it is done")
@@ -169,7 +169,7 @@ def test_status_tells_of_the_jobs_over_vectors(
     assert "  cluster excluded: 3 x not an image" in lines and "  cluster excluded: 1 x no direction" in lines
     work = line_with(lines, "would compute")
     assert work.endswith("compute: cluster (draw the map), sample (choose 9 images), polysemy (measure)")
-    assert line_with(lines, "other settings").endswith("kept: clusters/cd")
+    assert line_with(lines, "recipes or settings").endswith("kept: clusters/cd")
 
 
 def test_status_asks_about_the_plan_that_a_run_would_have(

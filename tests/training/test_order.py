@@ -219,13 +219,15 @@ def test_a_batch_larger_than_the_data() -> None:
     ):
         check_order(np.repeat(np.arange(300), 4), "shuffled", 512)
     for order in ORDERS[1:]:
-        with pytest.raises(RecipeError, match=r"there are 300 captions: lower it to at most 300$"):
+        with pytest.raises(RecipeError, match=r"there are 300 captions of 1 image: lower it to at most 300$"):
             check_order(np.zeros(300, np.int32), order, 512)
     # What is named can be taken: it is not lowered step by step.
-    with pytest.raises(RecipeError, match=r"there are 300 captions: lower it to at most 75$"):
+    with pytest.raises(
+        RecipeError, match=r"there are 300 captions of 75 images, .*: lower it to at most 75$"
+    ):
         check_order(np.repeat(np.arange(75), 4), "shuffled", 512)
     check_order(np.repeat(np.arange(75), 4), "shuffled", 75)
-    with pytest.raises(RecipeError, match=r"there are 300 captions: mine or name more images"):
+    with pytest.raises(RecipeError, match=r"there are 300 captions of 1 image, .*: mine or name more images"):
         check_order(np.zeros(300, np.int32), "shuffled", 512)
     check_order(np.arange(512), "shuffled", 512)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -289,6 +290,11 @@ def test_what_is_told() -> None:
         "left out   1 catalog: no image",
     ]
     assert joined([five(number) for number in range(3)], batch=3).told()[1:] == []
+    one = replace(pairs, held_out=np.arange(5) == 2, left_out={})
+    assert one.told()[0].endswith(", 1 image held out")
+    assert one.told()[1].endswith("(of 1 every R@5 is 100 %): raise finetune.data.validation")
+    many = pa.table({"id": [str(n) for n in range(40)]})
+    assert len(replace(one, images=many, held_out=np.arange(40) < 20, image=np.arange(40)).told()) == 1
     many_reasons = Collected(
         collect([("a", 0, [five(n) for n in range(3)])], BOTH).table,
         Counter({f"reason {number}": number for number in range(1, 9)}),
