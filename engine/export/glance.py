@@ -12,6 +12,8 @@ from engine.rundir import RunDirectory
 from engine.schema import LEVELS
 
 WIDTH = 100
+#: Captions that an image came with, as many as one of MS-COCO has.
+_ORIGINALS = 5
 
 
 def sample_lines(run: RunDirectory, count: int) -> list[str]:
@@ -46,9 +48,11 @@ def _picked(mined: MinedRun, count: int) -> Iterator[MinedSample]:
 
 def _sample(sample: MinedSample) -> Iterator[str]:
     yield plain(sample.key)
-    for caption in sample.captions[:1]:
-        yield from _row(("  original", caption), (13, WIDTH - 14))
-    yield from _row(("  description", sample.description or ""), (13, WIDTH - 14))
+    shown, more = sample.captions[:_ORIGINALS], len(sample.captions) - _ORIGINALS
+    for number, caption in enumerate([*shown, f"and {more:,} more"] if more > 0 else shown):
+        yield from _row(("" if number else "  original", caption), (13, WIDTH - 14))
+    if sample.description:
+        yield from _row(("  description", sample.description), (13, WIDTH - 14))
     for item in sample.elements or ():
         yield f"  {plain(item['element'])}" + (f" ({plain(item['pos'])})" if item["pos"] else "")
         for level in LEVELS:

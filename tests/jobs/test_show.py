@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from engine.errors import RecipeError, StorageError
+from engine.export import glance
+from engine.export.mined import MinedSample
 from engine.job_status import JobStatus
 from engine.recipe import Recipe, dump_recipe
 from engine.rundir import RunDirectory
@@ -206,6 +208,14 @@ def test_samples_show_associations_and_captions(tmp_path: Path) -> None:
     assert "[longer than 9 words]" in text
     assert max(map(len, lines)) <= 100
     assert text.count("dog (noun)") == 3
+
+
+@pytest.mark.parametrize(("count", "more"), [(0, []), (1, []), (5, []), (6, ["and 1 more"])])
+def test_captions_that_an_image_came_with(count: int, more: list[str]) -> None:
+    captions = [f"caption {number}" for number in range(count)]
+    lines = list(glance._sample(MinedSample("0" * 16, "k", "k.jpg", None, 1, captions, None, None)))
+    assert [line.removeprefix("  original").strip() for line in lines] == ["k", *captions[:5], *more]
+    assert [number for number, line in enumerate(lines) if "original" in line] == [1][:count]
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 8, 50])
