@@ -118,6 +118,7 @@ class Finetune(Section):
     validate_every: int | None = Field(default=None, ge=1)  # steps; by default once an epoch
     checkpoint_every: int = Field(default=200, ge=1)  # steps
     keep: int = Field(default=2, ge=1)  # checkpoints, beside the best one
+    select: Literal["last", "best"] = "last"  # whose weights the model has: the last step's, or the best's
     start: str | None = None  # a model directory of this method, whose weights are gone on from
     workers: int | tuple[int, int] = 1  # or {min, max}, or [least, most]: as many as the cluster carries
     cpus: float = Field(default=1, gt=0)  # of each worker
@@ -217,8 +218,9 @@ class Finetune(Section):
             raise ValueError(f"interpolate: method {self.method} does not change the model's own weights")
         if len(self.towers) < 2 and self.method not in ("full", "lora"):
             raise ValueError(f"towers: method {self.method} trains what it adds to both")
-        if self.interpolate and not self.data.validation:
-            raise ValueError("interpolate: shares are chosen on held-out images; set data.validation above 0")
+        for name, wanted in {"interpolate": self.interpolate, "select": self.select == "best"}.items():
+            if wanted and not self.data.validation:
+                raise ValueError(f"{name}: chosen on held-out images; set data.validation above 0")
         if self.interpolate and self.method == "lora" and self.start:
             raise ValueError("interpolate: what lora began with under finetune.start is not in the model")
         if 0 < self.gpus < 1 and self.workers != 1:

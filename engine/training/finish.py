@@ -22,15 +22,24 @@ from engine.training.world import World
 def finish(
     job: Job,
     state: TrainingState,
+    total: int,
     pairs: Pairs,
     validator: Validator,
     world: World,
     tell: Callable[[str], None],
 ) -> None:
-    """Write what training has made; `connote.json` comes last."""
+    """Write what training has made; `connote.json` comes last.
+
+    Args:
+        job, state, pairs, validator, world: of this worker; the state may be that of an earlier step.
+        total: steps of the whole training.
+        tell: takes lines for the user.
+    """
     settings, method = job.settings, state.method
     with state.average.swapped() if state.average else nullcontext():
         about: dict[str, Any] = {"before": state.before, "steps": state.step, "bad_batches": state.bad}
+        if state.step < total:
+            about["steps_in_all"] = total
         about["workers"] = [{"from": step, "workers": size} for step, size in state.workers]
         if settings.interpolate and validator.levels:
             about["interpolation"] = _interpolate(job, state, validator, world)

@@ -56,9 +56,10 @@ def model_card(settings: Finetune, facts: DataFacts, about: Mapping[str, Any]) -
     Args:
         settings: the recipe's section.
         facts: of the data.
-        about: what `connote.json` will say: `form` (open_clip, hf or method), `steps`,
-            `bad_batches`, `vectors`, `interpolation`, and the recalls `before` training and at its
-            end (`validation`), in 0 to 1, named `t2i R@1` over all levels and `LEVEL/t2i R@1`.
+        about: what `connote.json` will say: `form` (open_clip, hf or method), `steps`, `steps_in_all`
+            where these are others, `bad_batches`, `vectors`, `interpolation`, and the recalls `before`
+            training and at its end (`validation`), in 0 to 1, named `t2i R@1` over all levels and
+            `LEVEL/t2i R@1`.
     """
     header = yaml.safe_dump(_header(settings, about["form"]), sort_keys=False, allow_unicode=True)
     sections = [
@@ -110,6 +111,8 @@ def _summary(settings: Finetune, facts: DataFacts, about: Mapping[str, Any]) -> 
         f"It began as {_code(settings.model)} and was trained with Connote for {about['steps']:,} steps on "
         f"{captions:,} captions of {facts.images:,} images."
     )
+    if total := about.get("steps_in_all"):
+        text += f" Training went on to step {total:,}; this is what was best on the held-out images."
     if len(stretches := about.get("workers") or []) > 1:
         # Each count adds up the gradient's parts in another order.
         counts = ", ".join(f"{each['workers']} from step {each['from']:,}" for each in stretches)

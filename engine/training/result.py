@@ -45,8 +45,9 @@ def start_weights(directory: Location, settings: Finetune) -> dict[str, Tensor]:
         RecipeError: it has no checkpoint, or is of another method or model, or mixed with what it
             began with.
     """
-    newest = Checkpoints(directory / "checkpoints", 1).newest()
-    if newest is None:
+    kept = Checkpoints(directory / "checkpoints", 1)
+    found = kept.newest()
+    if found is None:
         raise RecipeError(
             f"finetune.start: {directory.uri} holds no whole checkpoint; name a directory under RUN/models"
         )
@@ -62,8 +63,10 @@ def start_weights(directory: Location, settings: Finetune) -> dict[str, Tensor]:
             f"finetune.start: {directory.uri} was interpolated, and its checkpoints were not; name what it "
             f"holds as finetune.model: open_clip:{directory.uri}/{CONFIG}/{WEIGHTS}"
         )
-    average = newest.state["average"]
-    return dict(average["averages"]) if average else newest.weights
+    if then.select == "best":
+        found = kept.best() or found
+    average = found.state["average"]
+    return dict(average["averages"]) if average else found.weights
 
 
 def write_result(directory: Location, method: Method, settings: Finetune) -> dict[str, Any]:

@@ -60,7 +60,7 @@ class _Worker:
         self.tell = tell if world.first else lambda line: None
         self.pairs = pairs = Pairs.read(job.place.pairs)
         self.checkpoints = Checkpoints(job.place.checkpoints, job.settings.keep, self.tell)
-        self.found = self._newest()
+        self.found = self._on_all(self.checkpoints.newest)
         self.state = TrainingState.fresh(job.settings, job.seed, world, started=self.found is None)
         self.loader = Loader(
             pairs,
@@ -98,14 +98,16 @@ class _Worker:
                     f"there is room for more workers; stopped at step {self.state.step:,} to take them in"
                 )
                 return
-            finish(self.job, self.state, self.pairs, self.validator, self.world, self.tell)
+            if self.settings.select == "best":
+                self._go_back()
+            finish(self.job, self.state, self.total, self.pairs, self.validator, self.world, self.tell)
         finally:
             self.checkpoints.close()
             self.logs.close()
 
-    def _newest(self) -> Checkpoint | None:
-        """The checkpoint that the first worker found whole, on every worker."""
-        found = self.checkpoints.newest() if self.world.first else None
+    def _on_all(self, find: Callable[[], Checkpoint | None]) -> Checkpoint | None:
+        """The checkpoint that the first worker finds, on every worker."""
+        found = find() if self.world.first else None
         step = self.world.share(found.step if found else None)
         return None if step is None else found or self.checkpoints.at(step)
 
@@ -116,6 +118,13 @@ class _Worker:
             state.take(*self.found.read(self.world.device), origin=self.found.directory.uri)
             self.found = None  # its tensors have been copied
         self.tell(begin(state.workers, state.step, self.total, self.world.size))
+
+    def _go_back(self) -> None:
+        """To the step of the best validation."""
+        best = self._on_all(self.checkpoints.best)
+        if best is not None and best.step < self.state.step:
+            self.state.take(*best.read(self.world.device), origin=best.directory.uri)
+            self.tell(f"the model is that of step {best.step:,}, the best on the held-out images")
 
     def _epoch(self) -> bool:
         """To the end of the epoch; returns whether it was stopped before."""

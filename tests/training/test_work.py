@@ -321,6 +321,36 @@ def test_the_best_mixture_of_old_and_new_weights(tmp_path: Path) -> None:
         assert found["share"] == 0 and [share for share, _ in found["tried"]] == [0, 1]
 
 
+def test_the_model_is_that_of_the_best_validation_where_that_is_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = job_of(tmp_path / "a", select="best")
+    falling = iter(range(0, -100, -1))
+    monkeypatch.setattr(working, "score", lambda scores: next(falling))
+    assert "the model is that of step 5, the best on the held-out images" in train(job)
+    about = job.place.about()
+    assert (about["steps"], about["steps_in_all"]) == (5, 14)
+    card = (job.place.directory / "README.md").read_bytes().decode()
+    assert "for 5 steps on" in card and "Training went on to step 14" in card
+    kept = load_file(Path(job.place.checkpoints.uri) / "step-00000005" / "weights.safetensors")
+    found = {f"backbone.model.{name}": value for name, value in weights(job).items()}
+    assert all(np.array_equal(value, found[name]) for name, value in kept.items())
+    # The same without it is that of the last step; killed at its end, the best is found again.
+    last = job_of(tmp_path / "b")
+    train(last)
+    assert last.place.about()["steps"] == 14 and "steps_in_all" not in last.place.about()
+    (job.place.directory / "connote.json").delete()
+    train(job)
+    assert job.place.about() == about
+    # And another training goes on from it.
+    more = job_of(tmp_path / "c", max_steps=1, start=job.place.directory.uri, learning_rate=1e-12)
+    train(more)
+    for name, value in weights(job).items():
+        np.testing.assert_allclose(weights(more)[name], value, atol=1e-6)
+    with pytest.raises(RecipeError, match=r"select: chosen on held-out images; set data\.validation above 0"):
+        job_of(tmp_path / "d", select="best", data={"validation": 0})
+
+
 def test_changed_settings_are_refused_by_name(tmp_path: Path) -> None:
     job = job_of(tmp_path)
     job.place.check(begun(job, batch=8))  # nothing is trained yet: all may change
