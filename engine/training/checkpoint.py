@@ -98,7 +98,7 @@ class Checkpoints:
         return self._first(sorted(self._whole(), key=order, reverse=True))
 
     def best(self) -> Checkpoint | None:
-        """The whole checkpoint of the highest score, if any has one; otherwise as `newest`."""
+        """The whole checkpoint of the highest score, if any has one; says which it passes over, and why."""
         return self._first(sorted(self._scored(self._whole()), key=self._rank, reverse=True))
 
     def at(self, step: int) -> Checkpoint:
