@@ -35,14 +35,14 @@ _COMMON: Final[Mapping[str, Any]] = {"batch": 128, "micro_batch": 128, "checkpoi
 _BOTH: Final[Mapping[str, Any]] = {"captions": ["original", "mined"]}
 #: What each method is trained with, above its defaults. Those are meant for models that know every
 #: word; this one meets most of them here first, which takes higher rates. Its images it knows: where
-#: a method can, the image tower is left as it is. What trains it is slow on processors and stops earlier.
+#: a method can, the image tower is left as it is.
 SETTINGS: Final[Mapping[str, Mapping[str, Any]]] = {
     "full": {"learning_rate": 1e-3, "epochs": 4, "towers": ["text"], "data": _BOTH},
     "lora": {"learning_rate": 3e-3, "epochs": 2, "towers": ["text"], "data": _BOTH},
-    "prefix": {"learning_rate": 1e-2, "max_steps": 60},
-    "pvse": {"learning_rate": 1e-3, "max_steps": 60, "data": _BOTH},
-    "pcme": {"learning_rate": 1e-3, "max_steps": 60, "data": _BOTH},
-    "dive": {"learning_rate": 1e-3, "max_steps": 60, "data": _BOTH},
+    "prefix": {"learning_rate": 1e-2, "epochs": 2},
+    "pvse": {"learning_rate": 1e-3, "epochs": 2, "data": _BOTH},
+    "pcme": {"learning_rate": 1e-3, "epochs": 2, "data": _BOTH},
+    "dive": {"learning_rate": 1e-3, "epochs": 2, "data": _BOTH},
 }
 
 
@@ -158,10 +158,9 @@ def _head(plan: Plan) -> str:
         f"`{MODEL}` was trained on literal captions only. Here each method trains it further on the captions "
         f"that the engine mined from {plan.scenes:,} scenes with its embedded vision-language model, with "
         f"{plan.seeds} seeds; then {plan.images:,} scenes that nothing was mined from or trained on are "
-        "searched by their texts, and the texts by their scenes. The methods had unequal training (the last "
-        "table): what passes gradients through the image tower was given 60 steps, so this tells what is had "
-        "on a processor within minutes, and not what each method can reach. All of it is made by one "
-        "command:\n\n"
+        "searched by their texts, and the texts by their scenes. The settings are in the last table: `full` "
+        "had four epochs, the others two, so this tells what is had on a processor within minutes, and not "
+        "what each method can reach. All of it is made by one command:\n\n"
         f"    python -m engine.terrarium.results DIRECTORY {options}"
     )
 
