@@ -55,7 +55,8 @@ def abilities(name: EncoderName) -> tuple[bool, bool]:
     """
     match name.backend:
         case "open_clip":
-            return True, True
+            card = read_card(name)  # before images are cataloged for a model that does not exist
+            return card.images, card.texts
         case "hf":
             return True, family_of(name, _model_type(name)).text is not None
         case "sentence":

@@ -81,3 +81,9 @@ def test_a_faulty_prompt_is_refused(tmp_path: Path, text: str, message: str) -> 
 def test_a_missing_prompt_is_named(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="does not exist"):
         fingerprints(f"describe.prompt={tmp_path / 'none.txt'}")
+
+
+def test_an_architecture_that_does_not_exist_is_refused_before_images_are_cataloged() -> None:
+    text = RECIPE + "embed: {encoders: ['open_clip:ViT-B-23/openai']}"
+    with pytest.raises(RecipeError, match=r"open_clip has no architecture ViT-B-23; .*list_models"):
+        build_stages(parse_recipe(text, ()))
