@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from engine.errors import RecipeError
-from jobs.mine import prepare
+from jobs.prepare import prepare
 
 #: Sections that a job leaves alone. Polysemy is told by clusters, and evaluations
 #: by difficulty, so they keep these.

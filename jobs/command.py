@@ -15,8 +15,8 @@ import typer
 from engine.errors import ConnoteError, RecipeError, RunHeld
 from engine.statuses import HELD, INTERRUPTED, OK, REFUSED, STOPPED
 from jobs import submission
-from jobs.mine import exit_status, prepare
 from jobs.options import Address, Dashboard, Out, RecipePath, RunUri, Settings, Verbose, Wait
+from jobs.prepare import exit_status, prepare, prepare_finetune
 
 app = typer.Typer(
     help="Mine what images mean.", no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False
@@ -156,7 +156,6 @@ def finetune(
 ) -> None:
     """Fine-tune a CLIP on a run's captions, or go on where it stopped: the section finetune."""
     from engine.training.trainer import finetune as train
-    from jobs.finetune import prepare_finetune
 
     recipe, directory = prepare_finetune(recipe_path, out, settings or [])
     for line in train(recipe, directory, address=address, verbose=verbose, wait=wait, say=_say):

@@ -2,49 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
-
-from engine.errors import RecipeError
-from engine.recipe import Recipe, Run, load_recipe
-from engine.rundir import RunDirectory
-from engine.statuses import OK, TOO_MANY_FAILED
-
-
-def prepare(path: Path, out: str | None, settings: list[str]) -> tuple[Recipe, RunDirectory]:
-    """Load a recipe and find its run directory; `out` stands above the recipe and the settings.
-
-    Raises:
-        RecipeError: the recipe is wrong, or nothing says where the run writes.
-    """
-    recipe = load(path, out, settings)
-    if not recipe.run.out:
-        raise RecipeError(
-            f"{path}: run.out is not set; say where the run writes, in the recipe or with --out"
-        )
-    return recipe, RunDirectory.at(recipe.run.out)
-
-
-def load(path: Path, out: str | None, settings: Sequence[str]) -> Recipe:
-    """Load a recipe; `out` stands above the recipe and the settings.
-
-    Raises:
-        RecipeError: the recipe is wrong.
-    """
-    recipe = load_recipe(path, settings)
-    if out is None:
-        return recipe
-    # Not as a setting: those are YAML, where 007 is a number and what follows " #" a comment.
-    run = Run.model_validate({**recipe.run.model_dump(), "out": out})
-    return recipe.model_copy(update={"run": run})
-
-
-def exit_status(summary: dict[str, Any], max_failed_share: float) -> int:
-    """0, or 1 when more samples failed than `max_failed_share` allows."""
-    return TOO_MANY_FAILED if summary["failed_share"] > max_failed_share else OK
-
-
 if __name__ == "__main__":
     from jobs.command import run_as_command
 

@@ -16,7 +16,7 @@ from engine.recipe import Recipe
 from engine.rundir import RunDirectory
 from engine.stages import build_stages
 from jobs.columns import columns
-from jobs.mine import load
+from jobs.prepare import load
 
 #: Sections whose jobs follow the streaming pass and are not in the plan.
 _AFTERWARDS = ("cluster", "sample", "polysemy", "difficulty", "evaluate", "finetune")

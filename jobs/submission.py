@@ -44,7 +44,7 @@ def submit(
     from engine.submission.portable import check_paths, environment, places
     from engine.submission.runs import check_free
     from engine.submission.supervise import Supervisor, Voice
-    from jobs.mine import prepare
+    from jobs.prepare import prepare
 
     recipe, directory = prepare(recipe_path, out, settings or [])
     check_paths(recipe)

@@ -2,49 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any, Literal, Protocol
+from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
+from engine.clustering.protocol import Backend
 from engine.errors import RecipeError
-from engine.recipe.analysis import Cluster
 
 Name = Literal["cpu", "cuml"]
-
-
-@dataclass(frozen=True)
-class Clusters:
-    """What HDBSCAN says of the fitted points.
-
-    Attributes:
-        label: (n,), int32; -1 is noise.
-        strength: (n,), float32: how firmly each belongs to its cluster, 0 to 1.
-        persistence: (clusters,), float64: how long each cluster lasts while the density rises.
-        tree: the condensed tree, rows of (parent, child, lambda_val, child_size): the points are
-            numbered from 0, the clusters from n.
-    """
-
-    label: NDArray[np.int32]
-    strength: NDArray[np.float32]
-    persistence: NDArray[np.float64]
-    tree: NDArray[Any]
-
-
-class Backend(Protocol):
-    """The two steps of a fit. With `seed` None a result may differ from run to run."""
-
-    def layouts(
-        self, vectors: NDArray[Any], settings: Cluster, seed: int | None
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The map (n, 2) and the space that is clustered (n, settings.dimensions) of unit rows (n, d)."""
-        ...
-
-    def clusters(self, space: NDArray[np.float32], settings: Cluster) -> Clusters:
-        """HDBSCAN over the space."""
-        ...
 
 
 def choose(name: Literal["auto", "cpu", "cuml"]) -> Name:

@@ -19,7 +19,7 @@ from evoc.label_propagation import label_propagation_init
 from evoc.node_embedding import node_embedding
 from numpy.typing import NDArray
 
-from engine.clustering.backend import Clusters
+from engine.clustering.protocol import Clusters
 from engine.neighbours import nearest
 from engine.recipe.analysis import Cluster
 

@@ -9,7 +9,7 @@ from cuml.cluster import HDBSCAN
 from cuml.manifold import UMAP
 from numpy.typing import NDArray
 
-from engine.clustering.backend import Clusters
+from engine.clustering.protocol import Clusters
 from engine.recipe.analysis import Cluster
 
 #: Above so many rows neighbours are found by descent where the result need not repeat itself ...

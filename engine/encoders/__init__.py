@@ -34,7 +34,7 @@ def load_encoder(name: EncoderName, device: str = "cpu", dtype: str = "float32")
         case "python":
             from engine.encoders.python_factory import load
 
-            return load(name, device)
+            return load(name.model, device)
         case "connote":
             from engine.encoders import fine_tuned
 

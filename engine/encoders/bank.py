@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from engine.encoders import EncoderName, load_encoder
-from engine.encoders.card import Card, read_card
-from engine.encoders.protocol import Encoder
+from engine.encoders.card import read_card
+from engine.encoders.protocol import Card, Encoder
 from engine.errors import EngineDied, RecipeError
 from engine.generation.meter import Meter
 from engine.recipe import Embed

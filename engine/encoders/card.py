@@ -3,47 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from engine.encoders.model_files import read_json
 from engine.encoders.names import EncoderName
-from engine.encoders.own_similarity import COSINE, OwnSimilarity
+from engine.encoders.protocol import Card
 from engine.encoders.sentence_card import sentence_width
 from engine.encoders.transformers_families import family_of
 from engine.errors import RecipeError
-
-if TYPE_CHECKING:
-    from engine.encoders.protocol import Encoder
-
-
-@dataclass(frozen=True)
-class Card:
-    """The attributes of an `Encoder` that decide which tables it fills and what these look like."""
-
-    width: int
-    vectors: int
-    images: bool
-    texts: bool
-    side: int
-    text_vectors: int = 1
-    similarity: OwnSimilarity = COSINE
-
-    @classmethod
-    def of(cls, encoder: Encoder) -> Card:
-        """Of an encoder that is loaded; one of somebody's own need not tell what is usual."""
-        return cls(
-            encoder.width,
-            encoder.vectors,
-            encoder.images,
-            encoder.texts,
-            encoder.side,
-            getattr(encoder, "text_vectors", 1),
-            getattr(encoder, "similarity", COSINE),
-        )
 
 
 @lru_cache(maxsize=64)
@@ -85,7 +54,7 @@ def read_card(name: EncoderName) -> Card:
         case "python":
             from engine.encoders.python_factory import load
 
-            return Card.of(load(name, "cpu"))
+            return Card.of(load(name.model, "cpu"))
         case "connote":
             from engine.encoders.fine_tuned_card import fine_tuned_card
 

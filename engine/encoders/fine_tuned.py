@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from engine.encoders.fine_tuned_about import read_about
 from engine.encoders.fine_tuned_card import fine_tuned_card
 from engine.encoders.lengths import by_the_end, longer
 from engine.encoders.names import EncoderName
@@ -18,7 +19,6 @@ from engine.encoders.protocol import Encoder
 from engine.encoders.vectors import finite_rows, unit_rows
 from engine.schema import LEVELS
 from engine.storage import local_copy, locate
-from engine.training.model_directory import read_about
 
 
 def load(name: EncoderName, device: str, dtype: str) -> Encoder:

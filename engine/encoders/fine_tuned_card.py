@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from engine.encoders.card import Card
+from engine.encoders.fine_tuned_about import read_about
 from engine.encoders.names import VIEWS, EncoderName
 from engine.encoders.own_similarity import (
     Cosine,
@@ -14,10 +14,10 @@ from engine.encoders.own_similarity import (
     OwnSimilarity,
     SmoothChamfer,
 )
+from engine.encoders.protocol import Card
 from engine.errors import RecipeError
 from engine.schema import LEVELS
 from engine.storage import Location, locate
-from engine.training.model_directory import read_about
 
 #: a of the `dive` models that were finished before `connote.json` told it.
 _SHARPNESS = 16.0

@@ -122,11 +122,11 @@ class EncoderName:
             case "python":
                 from engine.encoders.python_factory import find_factory
 
-                module = inspect.getmodule(find_factory(self))
+                module = inspect.getmodule(find_factory(self.model))
                 return digest_of(self.backend, self.model, inspect.getsource(module) if module else "")
             case "connote":
+                from engine.encoders.fine_tuned_about import read_about
                 from engine.storage import locate
-                from engine.training.model_directory import read_about
 
                 about, seen = read_about(locate(self.model)), self.revision or ""
                 if about["method"] == "pcme":

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from engine.encoders.own_similarity import OwnSimilarity
+from engine.encoders.own_similarity import COSINE, OwnSimilarity
 
 
 class Encoder(Protocol):
@@ -57,3 +58,29 @@ class Encoder(Protocol):
     def longer(self, texts: Sequence[str]) -> int:
         """How many of the texts are longer than the model reads. One of one's own need not say."""
         ...
+
+
+@dataclass(frozen=True)
+class Card:
+    """The attributes of an `Encoder` that decide which tables it fills and what these look like."""
+
+    width: int
+    vectors: int
+    images: bool
+    texts: bool
+    side: int
+    text_vectors: int = 1
+    similarity: OwnSimilarity = COSINE
+
+    @classmethod
+    def of(cls, encoder: Encoder) -> Card:
+        """Of an encoder that is loaded; one of somebody's own need not tell what is usual."""
+        return cls(
+            encoder.width,
+            encoder.vectors,
+            encoder.images,
+            encoder.texts,
+            encoder.side,
+            getattr(encoder, "text_vectors", 1),
+            getattr(encoder, "similarity", COSINE),
+        )

@@ -12,10 +12,10 @@ import transformers
 from numpy.typing import NDArray
 from PIL import Image
 
-from engine.encoders.card import Card
 from engine.encoders.lengths import by_the_mask, longer
 from engine.encoders.names import EncoderName
 from engine.encoders.own_similarity import COSINE, OwnSimilarity
+from engine.encoders.protocol import Card
 from engine.encoders.quiet import no_progress_bars
 from engine.encoders.refusal import refused
 from engine.encoders.transformers_families import Family, family_of

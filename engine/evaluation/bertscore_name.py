@@ -10,9 +10,10 @@ from typing import Any, Final
 from engine.encoders.model_files import read_json
 from engine.encoders.names import EncoderName
 from engine.errors import RecipeError
-from engine.recipe.evaluation import BERTSCORE
 from engine.storage.fingerprint import digest_of, model_digest
 
+#: How names of `evaluate.co_captions` begin that stand for no encoder: BERTScore by a model.
+BERTSCORE: Final = "bertscore:"
 _FORM: Final = "bertscore:DIRECTORY or bertscore:ORG/NAME, then @REVISION and #LAYER where they are wanted"
 _LAYER = re.compile(r"(?P<model>.+)#(?P<layer>[1-9][0-9]*)")
 #: Names by which configurations tell how many layers a model has.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -12,8 +12,6 @@ from engine.recipe.embedding import PAPER_MODELS, expanded
 from engine.recipe.section import Section
 from engine.recipe.texts import Captions, FieldName, source_of
 
-#: How names of `evaluate.co_captions` begin that stand for no encoder: BERTScore by a model.
-BERTSCORE: Final = "bertscore:"
 #: Of what stands in tables and names of files.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
 

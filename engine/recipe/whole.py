@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
+from engine.evaluation.bertscore_name import is_bertscore
 from engine.recipe.analysis import Cluster, Polysemy, Sample
 from engine.recipe.embedding import Embed
-from engine.recipe.evaluation import BERTSCORE, Difficulty, Evaluate, Pairs
+from engine.recipe.evaluation import Difficulty, Evaluate, Pairs
 from engine.recipe.finetune import Finetune
 from engine.recipe.generators import Generator
 from engine.recipe.inputs import Images, Run
@@ -65,7 +66,7 @@ class Recipe(Section):
             texts += [("polysemy.texts", text) for text in self.polysemy.texts]
         if self.evaluate and (here := [each for each in self.evaluate.asked if each.run is None]):
             asked += [("evaluate.models", model) for model in self.evaluate.models]
-            embedded = [name for name in self.evaluate.co_captions if not name.startswith(BERTSCORE)]
+            embedded = [name for name in self.evaluate.co_captions if not is_bertscore(name)]
             asked += [("evaluate.co_captions", name) for name in embedded]
             texts += [(each.place, text) for each in here for text in each.needs]
         if self.difficulty:

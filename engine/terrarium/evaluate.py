@@ -7,7 +7,7 @@ import argparse
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -15,24 +15,13 @@ import numpy as np
 
 from engine.terrarium.claims import claim
 from engine.terrarium.lexicon import LEVELS, valid_associations
-from engine.terrarium.prompts import rendered
+from engine.terrarium.prompts import Ask, Question, rendered
 from engine.terrarium.world import COLOURS, GROUNDS, KINDS, LIGHTS, Scene, scene
 
 LONGEST_CAPTION: Final = 9
 #: Claims about each scene: as many literal ones as captions at each level.
 _CLAIMS: Final = 2
 _SEED: Final = 500_000
-
-
-class Question(NamedTuple):
-    """A prompt as the model reads it, the scene it shows (if any), and how freely to answer."""
-
-    prompt: str
-    shown: Scene | None
-    temperature: float
-
-
-Ask = Callable[[Sequence[Question]], list[str]]
 
 
 class CaptionScore(NamedTuple):

@@ -1,14 +1,27 @@
 """The prompts the embedded model is trained on, read from the files that the engine uses."""
 
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from string import Template
-from typing import Final
+from typing import Final, NamedTuple
 
 from engine.terrarium.tokens import ANSWER, IMAGE
+from engine.terrarium.world import Scene
 
 PROMPTS_DIR: Final = Path(__file__).parent / "prompts"
 _IMAGE_PLACE: Final = "\0"
+
+
+class Question(NamedTuple):
+    """A prompt as the model reads it, the scene it shows (if any), and how freely to answer."""
+
+    prompt: str
+    shown: Scene | None
+    temperature: float
+
+
+Ask = Callable[[Sequence[Question]], list[str]]
 
 
 def pieces(name: str, **values: str) -> list[dict[str, str]]:

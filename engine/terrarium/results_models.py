@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from engine.encoders import EncoderName
+from engine.encoders.fine_tuned_about import read_about
 from engine.recipe.finetune import Finetune
 from engine.storage import Location, digest_of
 from engine.terrarium.held_out import TextSet, held_out_scenes, text_sets
@@ -20,7 +21,6 @@ from engine.terrarium.world import Scene
 from engine.training.load import load_backbone
 from engine.training.method import Method
 from engine.training.methods import build_method
-from engine.training.model_directory import read_about
 from engine.training.result import load_method
 
 _PARTS = ("scenes", "text_to_image", "image_to_text")

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import torch
 
-from engine.terrarium.evaluate import Question
 from engine.terrarium.model import load, processor
+from engine.terrarium.prompts import Question
 from engine.terrarium.render import image
 from engine.terrarium.tokens import END, load_tokenizer
 

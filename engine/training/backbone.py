@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from engine.encoders import EncoderName
+from engine.encoders.names import EncoderName
 from engine.errors import RecipeError
 
 #: Names in the libraries' models, of open_clip and transformers.

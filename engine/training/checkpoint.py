@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, cast
 
 from torch import Tensor
 
-from engine.errors import RecipeError, StorageError
+from engine.errors import StorageError
 from engine.storage import Location
 from engine.training.checkpoint_files import (
     BrokenCheckpoint,
@@ -25,7 +24,7 @@ from engine.training.checkpoint_files import (
     write,
 )
 
-__all__ = ["Checkpoint", "Checkpoints", "check_settings"]
+__all__ = ["Checkpoint", "Checkpoints"]
 
 
 class Checkpoints:
@@ -172,39 +171,3 @@ class Checkpoints:
 
     def _rank(self, name: str) -> tuple[float, tuple[int, int]]:
         return cast(float, self._scores[name]), order(name)
-
-
-def check_settings(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Refuse settings that differ from those a training began with.
-
-    Args:
-        stored: the settings then, nested, as JSON has them.
-        wanted: those now.
-
-    Raises:
-        RecipeError: naming each that differs, with both values.
-    """
-    old, new = dict(_leaves(stored)), dict(_leaves(wanted))
-    changed = [
-        f"{key} is {_shown(new, key)} (was {_shown(old, key)})"
-        for key in sorted(old.keys() | new.keys())
-        if key not in old or key not in new or old[key] != new[key]
-    ]
-    if changed:
-        raise RecipeError(
-            f"{', '.join(changed)}: this training began with other settings; set it back, choose another "
-            "finetune.name, or start from these weights with finetune.start"
-        )
-
-
-def _leaves(settings: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and their values; tuples are lists, as in JSON, and 1 equals 1.0."""
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{before}{key}.")
-        else:
-            yield f"{before}{key}", json.loads(json.dumps(value))
-
-
-def _shown(values: Mapping[str, Any], key: str) -> str:
-    return json.dumps(values[key], ensure_ascii=False) if key in values else "not set"

@@ -10,7 +10,7 @@ from open_clip.transformer import VisionTransformer
 from PIL import Image
 from torch import Tensor
 
-from engine.encoders import EncoderName
+from engine.encoders.names import EncoderName
 from engine.encoders.open_clip_models import image_side, load_open_clip, shared_width
 from engine.encoders.short_texts import longest, short_reader
 from engine.errors import RecipeError

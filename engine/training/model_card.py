@@ -14,7 +14,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from engine.encoders import EncoderName
+from engine.encoders.names import EncoderName
 from engine.recipe.finetune import FREE, Finetune
 from engine.schema import LEVELS
 from engine.training.card_loading import how_to_load

@@ -7,14 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from engine.encoders.fine_tuned_about import DONE, read_about
 from engine.errors import RecipeError
 from engine.recipe.finetune import Finetune
 from engine.rundir import RunDirectory
 from engine.storage import Location
 from engine.training.settings_file import Begun
 
-#: What the directory holds, written last: its presence means that training is over.
-DONE = "connote.json"
 #: What makes a directory of files a checkpoint.
 WHOLE = "checkpoint.json"
 
@@ -86,11 +85,7 @@ class ModelDirectory:
         (self.directory / DONE).write_bytes(json.dumps(about, indent=1, ensure_ascii=False).encode())
 
     def about(self) -> dict[str, Any]:
-        """What was said when training ended.
-
-        Raises:
-            RecipeError: the directory holds no finished model.
-        """
+        """See `read_about`."""
         return read_about(self.directory)
 
     def lines(self) -> list[str]:
@@ -117,20 +112,3 @@ def model_lines(run: RunDirectory) -> list[str]:
             )
             lines.append(f"model      {place.directory.uri}: {at}; `connote finetune RECIPE` goes on")
     return lines
-
-
-def read_about(directory: Location) -> dict[str, Any]:
-    """See `ModelDirectory.about`."""
-    place = directory / DONE
-    if not place.exists():
-        raise RecipeError(
-            f"{directory.uri}: holds no finished model (no {DONE}); run `connote finetune RECIPE` to the "
-            "end, or correct the name: behind it may stand @LEVEL (prefix), @mean or @dot_product (pcme)"
-        )
-    try:
-        about: dict[str, Any] = json.loads(place.read_bytes())
-    except ValueError as error:
-        raise RecipeError(
-            f"{place.uri}: is damaged ({error}); put it back, or train the model anew"
-        ) from error
-    return about

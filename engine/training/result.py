@@ -12,7 +12,8 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from engine.encoders import EncoderName
+from engine.encoders.fine_tuned_about import read_about
+from engine.encoders.names import EncoderName
 from engine.encoders.open_clip_models import save_tokenizer
 from engine.errors import RecipeError
 from engine.recipe.finetune import Finetune
@@ -23,7 +24,7 @@ from engine.training.load import load_backbone
 from engine.training.method import Method
 from engine.training.methods import build_method
 from engine.training.methods.lora import merged_weights
-from engine.training.model_directory import ModelDirectory, read_about
+from engine.training.model_directory import ModelDirectory
 from engine.training.settings_file import Begun
 from engine.training.tensors import take
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,8 +68,6 @@ class Begun:
         Raises:
             RecipeError: naming each that differs.
         """
-        from engine.training.checkpoint import check_settings  # imports torch
-
         then = self if self.max_pixels is not None else Begun(self.settings, self.seed, now.max_pixels)
         check_settings(then.deciding(), now.deciding())
 
@@ -81,3 +79,39 @@ class Begun:
         """As JSON has it, without the settings that change no weights."""
         chosen: dict[str, Any] = json.loads(self.settings.model_dump_json(exclude=set(FREE)))
         return {"finetune": chosen, "run": {"seed": self.seed}, "images": {"max_pixels": self.max_pixels}}
+
+
+def check_settings(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Refuse settings that differ from those a training began with.
+
+    Args:
+        stored: the settings then, nested, as JSON has them.
+        wanted: those now.
+
+    Raises:
+        RecipeError: naming each that differs, with both values.
+    """
+    old, new = dict(_leaves(stored)), dict(_leaves(wanted))
+    changed = [
+        f"{key} is {_shown(new, key)} (was {_shown(old, key)})"
+        for key in sorted(old.keys() | new.keys())
+        if key not in old or key not in new or old[key] != new[key]
+    ]
+    if changed:
+        raise RecipeError(
+            f"{', '.join(changed)}: this training began with other settings; set it back, choose another "
+            "finetune.name, or start from these weights with finetune.start"
+        )
+
+
+def _leaves(settings: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and their values; tuples are lists, as in JSON, and 1 equals 1.0."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{before}{key}.")
+        else:
+            yield f"{before}{key}", json.loads(json.dumps(value))
+
+
+def _shown(values: Mapping[str, Any], key: str) -> str:
+    return json.dumps(values[key], ensure_ascii=False) if key in values else "not set"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from engine.encoders import EncoderName
+from engine.encoders.names import EncoderName
 from engine.recipe.finetune import Finetune
 from engine.storage import locate
 from engine.training.ema import Average

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from engine.encoders import Encoder, EncoderName, load_encoder
-from engine.encoders.card import Card, read_card
+from engine.encoders.card import read_card
 from engine.encoders.fine_tuned_card import fine_tuned_card
 from engine.encoders.own_similarity import COSINE, DotProduct, MatchingProbability, SmoothChamfer
+from engine.encoders.protocol import Card
 from engine.errors import RecipeError
 from engine.retrieval.sets import similarity_of
 from engine.storage import digest_of, locate

@@ -13,8 +13,9 @@ from safetensors.torch import save_file
 
 from engine.decoding import Look
 from engine.encoders import EncoderName, load_encoder
-from engine.encoders.card import Card, abilities, read_card
+from engine.encoders.card import abilities, read_card
 from engine.encoders.open_clip_models import check_activation
+from engine.encoders.protocol import Card
 from engine.errors import RecipeError
 from tests.training.tiny import write_bert_clip, write_clip
 

@@ -13,7 +13,8 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer import modules
 
 from engine.encoders import Encoder, EncoderName, load_encoder
-from engine.encoders.card import Card, abilities, read_card
+from engine.encoders.card import abilities, read_card
+from engine.encoders.protocol import Card
 from engine.errors import RecipeError
 from tests.encoders.tiny import bert_tokenizer
 

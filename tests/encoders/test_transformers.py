@@ -11,7 +11,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from engine.encoders import EncoderName, load_encoder
-from engine.encoders.card import Card, abilities, read_card
+from engine.encoders.card import abilities, read_card
+from engine.encoders.protocol import Card
 from engine.encoders.transformers_families import FAMILIES
 from engine.errors import RecipeError
 from tests.encoders.tiny import TEXTS, build

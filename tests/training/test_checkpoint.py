@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import nn
 
-from engine.errors import RecipeError, StorageError
+from engine.errors import StorageError
 from engine.storage import Location, locate
 from engine.training import checkpoint_files
-from engine.training.checkpoint import Checkpoint, Checkpoints, check_settings
+from engine.training.checkpoint import Checkpoint, Checkpoints
 from engine.training.ema import Average
 from tests.training.checkpoints import FILES, holds, names, newest_step, save, saved, state_at, weights_at
 
@@ -231,24 +231,3 @@ def test_many_steps_sort_as_numbers(tmp_path: Path) -> None:
     checkpoints = saved(tmp_path, 2, 99_999_999, 100_000_000, 1_000_000_000)
     assert holds(checkpoints.newest(), 1_000_000_000)
     assert names(tmp_path) == ["step-100000000", "step-1000000000"]
-
-
-def test_settings_that_did_not_change() -> None:
-    stored = json.loads(
-        json.dumps({"finetune": {"shares": (0.6, 0.4), "alpha": 8, "weights": {}}, "seed": 0})
-    )
-    check_settings(stored, {"seed": 0, "finetune": {"alpha": 8.0, "shares": (0.6, 0.4)}})
-    check_settings({}, {})
-
-
-def test_settings_that_changed_are_named() -> None:
-    stored = {"finetune": {"batch": 512, "data": {"levels": ["concept"], "weights": {"concept": 2.0}}}}
-    wanted = {"finetune": {"batch": 256, "data": {"levels": ("concept", "metaphor")}, "ema": None}}
-    with pytest.raises(RecipeError) as caught:
-        check_settings(stored, wanted)
-    assert str(caught.value) == (
-        'finetune.batch is 256 (was 512), finetune.data.levels is ["concept", "metaphor"] (was ["concept"]), '
-        "finetune.data.weights.concept is not set (was 2.0), finetune.ema is null (was not set): this "
-        "training began with other settings; set it back, choose another finetune.name, or start from these "
-        "weights with finetune.start"
-    )

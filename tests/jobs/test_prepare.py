@@ -4,7 +4,7 @@ import pytest
 
 from engine.errors import RecipeError
 from engine.recipe import parse_recipe
-from jobs.mine import prepare
+from jobs.prepare import prepare
 
 RECIPE = """
 images: {source: folder, uri: /data}
