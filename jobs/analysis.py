@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Literal
+from typing import Final
+
+import typer
 
 from engine.errors import RecipeError
+from jobs.options import Address, Out, RecipePath, Settings, Verbose, Wait
 from jobs.prepare import prepare
 
+#: What `connote --help` says of each.
+ANALYSES: Final = {
+    "cluster": "Cluster the images of a run that has its vectors, and sample them: "
+    "the sections cluster and sample.",
+    "polysemy": "Measure the polysemy of a run that has its vectors: "
+    "the section polysemy, and cluster before it.",
+    "difficulty": "Divide captions into easy, medium and hard by the votes of several models: "
+    "the section difficulty.",
+    "evaluate": "Measure how well models find captions' images, and images' captions: the section evaluate.",
+}
 #: Sections that a job leaves alone. Polysemy is told by clusters, and evaluations
 #: by difficulty, so they keep these.
-_OTHERS = {
+_OTHERS: Final = {
     "cluster": ("polysemy", "difficulty", "evaluate"),
     "polysemy": ("difficulty", "evaluate"),
     "difficulty": ("cluster", "sample", "polysemy", "evaluate"),
@@ -19,31 +31,33 @@ _OTHERS = {
 }
 
 
-def analyse_part(
-    job: Literal["cluster", "polysemy", "difficulty", "evaluate"],
-    path: Path,
-    out: str | None,
-    settings: list[str],
-    address: str | None,
-    verbose: bool,
-    wait: bool,
-    say: Callable[[str], None],
-) -> list[str]:
-    """Run one job over a run directory; returns lines that say where its results lie.
+def command_of(job: str) -> Callable[..., None]:
+    """The command of one of `ANALYSES`: it runs that job over a run, and says where its results lie.
 
-    Raises:
-        RecipeError: the recipe is wrong or has no such section, or the run has no vectors.
-        RunHeld: another command works on the run.
+    It raises RecipeError where the recipe is wrong or has no such section, or the run has no vectors, and
+    RunHeld where another command works on the run.
     """
-    from engine.flow.analyse import analyse
-    from engine.lease import held
 
-    recipe, directory = prepare(path, out, settings)
-    if getattr(recipe, job) is None:
-        raise RecipeError(f"{path}: it has no section {job}; docs/recipe.md lists its settings")
-    alone = recipe.model_copy(update=dict.fromkeys(_OTHERS[job]))
-    with held(directory.root, f"connote {job}", wait=wait, say=say):
-        lines = analyse(alone, directory, address=address, verbose=verbose, wait=wait, say=say)
-        # So that `connote status`, and runs that read this one, know what was made.
-        directory.write_recipe(recipe)
-    return lines
+    def command(
+        recipe_path: RecipePath,
+        out: Out = None,
+        settings: Settings = None,
+        address: Address = None,
+        verbose: Verbose = False,
+        wait: Wait = False,
+    ) -> None:
+        from engine.flow.analyse import analyse
+        from engine.lease import held
+
+        recipe, directory = prepare(recipe_path, out, settings or [])
+        if getattr(recipe, job) is None:
+            raise RecipeError(f"{recipe_path}: it has no section {job}; docs/recipe.md lists its settings")
+        alone = recipe.model_copy(update=dict.fromkeys(_OTHERS[job]))
+        with held(directory.root, f"connote {job}", wait=wait, say=typer.echo):
+            lines = analyse(alone, directory, address=address, verbose=verbose, wait=wait, say=typer.echo)
+            # So that `connote status`, and runs that read this one, know what was made.
+            directory.write_recipe(recipe)
+        for line in lines:
+            typer.echo(line)
+
+    return command

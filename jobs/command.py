@@ -15,6 +15,7 @@ import typer
 from engine.errors import ConnoteError, RecipeError, RunHeld
 from engine.statuses import HELD, INTERRUPTED, OK, REFUSED, STOPPED
 from jobs import submission
+from jobs.analysis import ANALYSES, command_of
 from jobs.options import Address, Dashboard, Out, RecipePath, RunUri, Settings, Verbose, Wait
 from jobs.prepare import exit_status, prepare, prepare_finetune
 
@@ -81,68 +82,8 @@ def run(
     raise typer.Exit(exit_status(summary, recipe.run.max_failed_share))
 
 
-@app.command()
-def cluster(
-    recipe_path: RecipePath,
-    out: Out = None,
-    settings: Settings = None,
-    address: Address = None,
-    verbose: Verbose = False,
-    wait: Wait = False,
-) -> None:
-    """Cluster the images of a run that has its vectors, and sample them: the sections cluster and sample."""
-    from jobs.analysis import analyse_part
-
-    for line in analyse_part("cluster", recipe_path, out, settings or [], address, verbose, wait, _say):
-        _say(line)
-
-
-@app.command()
-def polysemy(
-    recipe_path: RecipePath,
-    out: Out = None,
-    settings: Settings = None,
-    address: Address = None,
-    verbose: Verbose = False,
-    wait: Wait = False,
-) -> None:
-    """Measure the polysemy of a run that has its vectors: the section polysemy, and cluster before it."""
-    from jobs.analysis import analyse_part
-
-    for line in analyse_part("polysemy", recipe_path, out, settings or [], address, verbose, wait, _say):
-        _say(line)
-
-
-@app.command()
-def difficulty(
-    recipe_path: RecipePath,
-    out: Out = None,
-    settings: Settings = None,
-    address: Address = None,
-    verbose: Verbose = False,
-    wait: Wait = False,
-) -> None:
-    """Divide captions into easy, medium and hard by the votes of several models: the section difficulty."""
-    from jobs.analysis import analyse_part
-
-    for line in analyse_part("difficulty", recipe_path, out, settings or [], address, verbose, wait, _say):
-        _say(line)
-
-
-@app.command()
-def evaluate(
-    recipe_path: RecipePath,
-    out: Out = None,
-    settings: Settings = None,
-    address: Address = None,
-    verbose: Verbose = False,
-    wait: Wait = False,
-) -> None:
-    """Measure how well models find captions' images, and images' captions: the section evaluate."""
-    from jobs.analysis import analyse_part
-
-    for line in analyse_part("evaluate", recipe_path, out, settings or [], address, verbose, wait, _say):
-        _say(line)
+for job, about in ANALYSES.items():
+    app.command(job, help=about)(command_of(job))
 
 
 @app.command()
