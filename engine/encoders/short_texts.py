@@ -29,7 +29,7 @@ def short_reader(model: Any) -> Callable[[Tensor], Tensor]:
         From (b, context length) tokens to what the model's own function gives.
     """
     prefix, tower = ("clip.text.", model.text) if hasattr(model, "text") else ("clip.", model)
-    if not _ends_at_its_end(tower):
+    if not ends_at_its_end(tower):
         return model.encode_text  # type: ignore[no-any-return]
     reader = _Reader(model)
 
@@ -70,7 +70,7 @@ class _Reader(nn.Module):
         return self.clip.encode_text(tokens)  # type: ignore[no-any-return, operator]
 
 
-def _ends_at_its_end(tower: Any) -> bool:
+def ends_at_its_end(tower: Any) -> bool:
     """Whether a tower is causal and gives the vector of the largest token."""
     if isinstance(tower, CLIP):
         pooled, plain = tower.text_pool_type, True

@@ -14,8 +14,9 @@ Kind = Literal["original", "synonym", "broader", "context", "concept", "metaphor
 Tower = Literal["image", "text"]
 MethodName = Literal["full", "lora", "prefix", "pvse", "pcme", "dive"]
 
-#: What a method takes where the recipe says nothing. `prefix` as its paper's code (METHODS A7), the
-#: adapters as the IMP paper (METHODS B12, appendix D), `full` as the fork of the former did.
+#: What a method takes where the recipe says nothing. `prefix` has batch, rate and order of its paper's
+#: code (METHODS A7), the adapters theirs of the IMP paper (METHODS B12, appendix D), `full` those of the
+#: fork of the former. Optimiser and schedule are the same for all (docs/methods.md).
 DEFAULTS: dict[str, dict[str, Any]] = {
     "full": {"batch": 512, "epochs": 1, "learning_rate": 1e-5, "order": "shuffled"},
     "lora": {"batch": 512, "epochs": 1, "learning_rate": 1e-4, "order": "shuffled"},
@@ -77,7 +78,7 @@ class Adapter(Section):
     """Of the methods lora, pvse, pcme and dive."""
 
     rank: int = Field(default=8, ge=1)  # of LoRA
-    alpha: float = Field(default=8, gt=0)  # LoRA's updates are scaled by alpha / rank
+    alpha: float = Field(default=8.0, gt=0)  # LoRA's updates are scaled by alpha / rank
     embeddings: int = Field(default=2, ge=1)  # K, of each image and caption: pvse and dive
     image_rate: float = Field(
         default=0.05, ge=0
@@ -212,8 +213,11 @@ class Finetune(Section):
         mined = self.data.captions == ("mined",)
         if self.method == "prefix" and not mined:
             raise ValueError("method prefix learns tokens of each level: data.captions must be [mined]")
-        if self.order != "shuffled" and not mined:
-            raise ValueError(f"order {self.order} goes by levels: data.captions must be [mined]")
+        if self.loss == "multi_positive" and self.order == "shuffled":
+            raise ValueError(
+                "loss: in order shuffled no image is in a batch twice, so that multi_positive would be "
+                "infonce; take order balanced, which brings an image's captions together"
+            )
         if self.interpolate and self.method not in ("full", "lora"):
             raise ValueError(f"interpolate: method {self.method} does not change the model's own weights")
         if len(self.towers) < 2 and self.method not in ("full", "lora"):
@@ -242,6 +246,6 @@ class Finetune(Section):
         return self.workers if isinstance(self.workers, tuple) else (self.workers, self.workers)
 
     @property
-    def by_levels(self) -> bool:
-        """Whether a batch may hold an image several times, with captions of several levels."""
-        return self.order != "shuffled"
+    def free(self) -> frozenset[str]:
+        """The settings that cannot change the model; which step is the best, validations decide."""
+        return FREE - {"validate_every"} if self.select == "best" else FREE

@@ -80,7 +80,8 @@ def make(plan: Plan) -> Results:
     methods = []
     for method, models in places.items():
         seeds = [measure_model(place, searched, plan.directory / "measured") for place in models]
-        methods.append(Measured(method, seeds, f"`{json.dumps({**SETTINGS[method], **_COMMON})}`"))
+        told = [json.dumps({**SETTINGS[method], **_COMMON}), *plan.settings]
+        methods.append(Measured(method, seeds, ", then ".join(f"`{each}`" for each in told)))
     return Results(
         Measured("before", [measure(before, searched.pixels, searched.sets)]),
         Measured("knower", [measure_knower(searched.scenes, searched.sets)]),
@@ -95,7 +96,7 @@ def recipe_of(plan: Plan, method: str | None = None, seed: int = 0) -> Recipe:
     Raises:
         RecipeError: a setting is wrong.
     """
-    settings = [f"images.uri={_images(plan)}", f"run.out={plan.directory / 'run'}", "run.part_rows=64"]
+    settings = [f"images.uri={_images(plan)}", f"run.out={_run(plan)}", "run.part_rows=64"]
     settings += [f"{section}=null" for section in _NOT_RUN]
     if method is None:
         return load_recipe(_RECIPE, settings)
@@ -110,10 +111,11 @@ def mine_scenes(plan: Plan) -> RunDirectory:
 
     if not _images(plan).exists():
         # Under another name until all of them are there.
-        unfinished = plan.directory / "unfinished"
+        unfinished = _images(plan).with_name("unfinished")
+        unfinished.parent.mkdir(parents=True, exist_ok=True)
         write_shards(unfinished, plan.scenes, shard_rows=250, seed=MINED_SEED)
         unfinished.rename(_images(plan))
-    recipe, run = recipe_of(plan), RunDirectory.at(str(plan.directory / "run"))
+    recipe, run = recipe_of(plan), RunDirectory.at(str(_run(plan)))
     mine(recipe, run)
     return run
 
@@ -153,20 +155,27 @@ def write_page(plan: Plan, results: Results, target: Path) -> None:
 
 def _head(plan: Plan) -> str:
     options = f"--scenes {plan.scenes} --images {plan.images} --seeds {plan.seeds}"
+    if list(plan.methods) != list(SETTINGS):
+        options += f" --methods {' '.join(plan.methods)}"
+    options += "".join(f" --set {setting}" for setting in plan.settings)
     return (
         "# Results on the terrarium: six ways to fine-tune\n\n"
         f"`{MODEL}` was trained on literal captions only. Here each method trains it further on the captions "
         f"that the engine mined from {plan.scenes:,} scenes with its embedded vision-language model, with "
         f"{plan.seeds} seeds; then {plan.images:,} scenes that nothing was mined from or trained on are "
-        "searched by their texts, and the texts by their scenes. The settings are in the last table: `full` "
-        "had four epochs, the others two, so this tells what is had on a processor within minutes, and not "
+        "searched by their texts, and the texts by their scenes. The settings are in the last table, not "
+        "all methods are trained for as long: this tells what is had on a processor within minutes, and not "
         "what each method can reach. All of it is made by one command:\n\n"
         f"    python -m engine.terrarium.results DIRECTORY {options}"
     )
 
 
 def _images(plan: Plan) -> Path:
-    return plan.directory / "images"
+    return plan.directory / f"{plan.scenes}-scenes" / "images"
+
+
+def _run(plan: Plan) -> Path:
+    return _images(plan).with_name("run")
 
 
 def main() -> None:

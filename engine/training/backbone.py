@@ -126,8 +126,9 @@ class Backbone(nn.Module):
             )
         if read and self._places[0].text is None:
             raise RecipeError(
-                f"finetune.method: {method} works on the tokens of open_clip's own text tower, and "
-                f"'{self.name.text}' has another; take method full, lora or prefix"
+                f"finetune.method: {method} works on the tokens of a text tower that ends a caption at its "
+                f"largest token, as CLIP's do, and '{self.name.text}' has another; take method full, lora or "
+                "prefix"
             )
         return self._places[0]
 

@@ -7,6 +7,8 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from engine.training.interpolation import best_share, interpolated
@@ -14,9 +16,21 @@ from engine.training.job import Job
 from engine.training.model_card import DataFacts, model_card
 from engine.training.pairs_file import Pairs
 from engine.training.result import trained_weights, write_result
-from engine.training.state import TrainingState, first_method
+from engine.training.start import start_weights
+from engine.training.state import TrainingState, bare_method
+from engine.training.tensors import take
 from engine.training.validation import Validator, score
 from engine.training.world import World
+
+#: The weights that training began with, where they came from `finetune.start` and are needed at the end.
+START = "start.safetensors"
+
+
+def keep_start(job: Job, state: TrainingState) -> None:
+    """Keep the weights of `finetune.start`, whose directory may change, for `interpolate` at the end."""
+    if job.settings.start and job.settings.interpolate:
+        kept = {name: value.detach().cpu().contiguous() for name, value in state.weights.items()}
+        (job.place.directory / START).write_bytes(save_tensors(kept))
 
 
 def finish(
@@ -76,5 +90,10 @@ def _start_of(job: Job, tuned: dict[str, Tensor], world: World) -> dict[str, Ten
     """The weights before training; of LoRA's product of two, one is zero there and the other the same."""
     if job.settings.method == "lora":
         return {name: torch.zeros_like(value) if "lora_B" in name else value for name, value in tuned.items()}
-    first = first_method(job.settings, job.seed, world)
+    if job.settings.start and (job.place.directory / START).exists():
+        kept = load_tensors((job.place.directory / START).read_bytes())
+        return {name: value.to(world.device) for name, value in kept.items()}
+    first = bare_method(job.settings, job.seed, world)
+    if job.settings.start:  # trainings that began before it was kept
+        take(trained_weights(first), start_weights(job.settings, world, print), job.settings.start)
     return {name: value.detach() for name, value in trained_weights(first).items()}

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from engine.encoders.names import EncoderName
 from engine.encoders.open_clip_models import image_side, load_open_clip, shared_width
-from engine.encoders.short_texts import longest, short_reader
+from engine.encoders.short_texts import ends_at_its_end, longest, short_reader
 from engine.errors import RecipeError
 from engine.training.backbone import Backbone, Places
 
@@ -45,7 +45,7 @@ def _from_open_clip(name: EncoderName) -> Backbone:
     places, widths = None, (0, 0)
     if isinstance(tower, VisionTransformer):
         last = getattr(reader, "ln_final", None)
-        places = Places(tower.ln_pre, tower.transformer, last)
+        places = Places(tower.ln_pre, tower.transformer, last if ends_at_its_end(reader) else None)
         widths = (tower.conv1.out_channels, last.normalized_shape[0] if last else 0)
     return Backbone(
         name,
@@ -102,7 +102,7 @@ def _from_transformers(name: EncoderName) -> Backbone:
     return Backbone(
         name,
         model,
-        Places(vision.pre_layrnorm, vision.encoder, text.final_layer_norm),
+        Places(vision.pre_layrnorm, vision.encoder, text.final_layer_norm if known else None),
         (
             lambda pixels: model.get_image_features(pixel_values=pixels).pooler_output,
             lambda tokens: model.get_text_features(input_ids=tokens[:, : reach(tokens)]).pooler_output,

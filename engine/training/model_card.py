@@ -15,7 +15,7 @@ import yaml
 from numpy.typing import NDArray
 
 from engine.encoders.names import EncoderName
-from engine.recipe.finetune import FREE, Finetune
+from engine.recipe.finetune import Finetune
 from engine.schema import LEVELS
 from engine.training.card_loading import how_to_load
 from engine.training.pairs_file import Pairs
@@ -112,7 +112,7 @@ def _summary(settings: Finetune, facts: DataFacts, about: Mapping[str, Any]) -> 
         f"{captions:,} captions of {facts.images:,} images."
     )
     if total := about.get("steps_in_all"):
-        text += f" Training went on to step {total:,}; this is what was best on the held-out images."
+        text += f" Training went on to step {total:,}; this was the best of its validations on the way."
     if len(stretches := about.get("workers") or []) > 1:
         # Each count adds up the gradient's parts in another order.
         counts = ", ".join(f"{each['workers']} from step {each['from']:,}" for each in stretches)
@@ -165,7 +165,7 @@ def _settings(settings: Finetune) -> str:
     rows = [
         (name, _code(json.dumps(value, ensure_ascii=False)), _code(json.dumps(default.get(name))))
         for name, value in given.items()
-        if value != default.get(name) and name not in FREE
+        if value != default.get(name) and name not in settings.free
     ]
     if not rows:
         return f"All that decide the weights are the defaults of method {settings.method}."

@@ -84,10 +84,10 @@ def epoch_batches(
 
     `shuffled`: every caption once, in random order, no image twice in a batch. `balanced` (METHODS
     A7): every caption once; round robin over the images in random order, of each image one caption
-    of every level in a pass; consecutive captions are a batch; then batches are shuffled, and each
-    within itself. `interleaved` (METHODS A7): a batch that is shuffled in the plain sense, so that
-    an image may be in it twice, takes turns with a balanced one; every caption once in each of the
-    two.
+    of every level in a pass, and in the first those that it came with; consecutive captions are a
+    batch; then batches are shuffled, and each within itself. `interleaved` (METHODS A7): a batch that
+    is shuffled in the plain sense, so that an image may be in it twice, takes turns with a balanced
+    one; every caption once in each of the two.
 
     Args:
         image: (n,), of each caption the number of its image, from 0.
@@ -123,6 +123,8 @@ def _balanced(owner: Ints, level: NDArray[Any], batches: int, random: np.random.
     # The pass in which a caption is taken: how many of its image and level come before it.
     begins = np.flatnonzero(np.diff(kind[rows], prepend=-1))
     turn = np.arange(len(rows)) - np.repeat(begins, np.diff(begins, append=len(rows)))
+    # Captions that an image came with are of no level, and come together in the first pass.
+    turn[level[rows] < 0] = 0
     rows = rows[np.argsort(turn, kind="stable")]
     place = np.repeat(np.arange(batches), np.diff(even_bounds(len(rows), batches)))
     return shuffled_batches(rows, place, batches, random)

@@ -19,13 +19,10 @@ from engine.errors import RecipeError
 from engine.recipe.finetune import Finetune
 from engine.storage import Location, digest_of
 from engine.training.backbone import Backbone
-from engine.training.checkpoint import Checkpoints
 from engine.training.load import load_backbone
 from engine.training.method import Method
 from engine.training.methods import build_method
 from engine.training.methods.lora import merged_weights
-from engine.training.model_directory import ModelDirectory
-from engine.training.settings_file import Begun
 from engine.training.tensors import take
 
 #: As open_clip names the two files of a directory (`local-dir:`).
@@ -37,37 +34,6 @@ TRAINED = "method.safetensors"
 def trained_weights(method: Method) -> dict[str, torch.nn.Parameter]:
     """The parameters that are trained, by name."""
     return {name: value for name, value in method.named_parameters() if value.requires_grad}
-
-
-def start_weights(directory: Location, settings: Finetune) -> dict[str, Tensor]:
-    """The weights of a model that was fine-tuned before, to go on from; of averaged ones the average.
-
-    Raises:
-        RecipeError: it has no checkpoint, or is of another method or model, or mixed with what it
-            began with.
-    """
-    kept = Checkpoints(directory / "checkpoints", 1)
-    found = kept.newest()
-    if found is None:
-        raise RecipeError(
-            f"finetune.start: {directory.uri} holds no whole checkpoint; name a directory under RUN/models"
-        )
-    begun = Begun.read(ModelDirectory(directory).settings)
-    then = begun.settings
-    if then.method != settings.method or begun.other_base(settings.model):
-        raise RecipeError(
-            f"finetune.start: {directory.uri} trains {then.model} by method {then.method}; its weights fit "
-            "that model and that method only"
-        )
-    if then.interpolate:
-        raise RecipeError(
-            f"finetune.start: {directory.uri} was interpolated, and its checkpoints were not; name what it "
-            f"holds as finetune.model: open_clip:{directory.uri}/{CONFIG}/{WEIGHTS}"
-        )
-    if then.select == "best":
-        found = kept.best() or found
-    average = found.state["average"]
-    return dict(average["averages"]) if average else found.weights
 
 
 def write_result(directory: Location, method: Method, settings: Finetune) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from engine.encoders.names import EncoderName
 from engine.errors import RecipeError
-from engine.recipe.finetune import FREE, Finetune
+from engine.recipe.finetune import Finetune
 from engine.storage import Location
 
 
@@ -77,7 +77,7 @@ class Begun:
 
     def deciding(self) -> Mapping[str, Any]:
         """As JSON has it, without the settings that change no weights."""
-        chosen: dict[str, Any] = json.loads(self.settings.model_dump_json(exclude=set(FREE)))
+        chosen: dict[str, Any] = json.loads(self.settings.model_dump_json(exclude=set(self.settings.free)))
         return {"finetune": chosen, "run": {"seed": self.seed}, "images": {"max_pixels": self.max_pixels}}
 
 

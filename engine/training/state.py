@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,13 +12,13 @@ from torch.nn import Parameter
 
 from engine.encoders.names import EncoderName
 from engine.recipe.finetune import Finetune
-from engine.storage import locate
 from engine.training.ema import Average
 from engine.training.load import load_backbone
 from engine.training.method import Method
 from engine.training.methods import build_method
 from engine.training.optimization import build_optimizer
-from engine.training.result import start_weights, trained_weights
+from engine.training.result import trained_weights
+from engine.training.start import start_weights
 from engine.training.stretches import Stretches
 from engine.training.tensors import take
 from engine.training.world import World
@@ -49,18 +50,23 @@ class TrainingState:
     workers: Stretches = field(default_factory=list)
 
     @classmethod
-    def fresh(cls, settings: Finetune, seed: int, world: World, started: bool = True) -> TrainingState:
+    def fresh(
+        cls, settings: Finetune, seed: int, world: World, tell: Callable[[str], None], started: bool = True
+    ) -> TrainingState:
         """The state before the first step, the same on every worker.
 
         Args:
             settings, seed: the recipe's.
             world: the workers.
+            tell: takes lines for the user.
             started: begin with the weights of `finetune.start`; without, a checkpoint is to follow.
 
         Raises:
-            RecipeError: the model cannot be had, or cannot carry the method.
+            RecipeError: the model cannot be had, or cannot carry the method, or what `start` names.
         """
-        method = first_method(settings, seed, world, started)
+        method = bare_method(settings, seed, world)
+        if settings.start and started:
+            take(trained_weights(method), start_weights(settings, world, tell), settings.start)
         average = Average(trained_weights(method), settings.ema) if settings.ema else None
         half = settings.precision == "float16"
         scaler = torch.amp.GradScaler(world.device.type) if half else None
@@ -105,11 +111,8 @@ class TrainingState:
         self.workers = [(step, size) for step, size in rest.get("workers", [])]
 
 
-def first_method(settings: Finetune, seed: int, world: World, started: bool = True) -> Method:
-    """The method with the weights that training begins with; see `TrainingState.fresh`."""
+def bare_method(settings: Finetune, seed: int, world: World) -> Method:
+    """The method over its model, with what it adds as the seed draws it."""
     torch.manual_seed(seed)
     backbone = load_backbone(EncoderName.parse(settings.model), world.device)
-    method = build_method(backbone, settings).to(world.device)
-    if settings.start and started:
-        take(trained_weights(method), start_weights(locate(settings.start), settings), settings.start)
-    return method
+    return build_method(backbone, settings).to(world.device)

@@ -14,6 +14,8 @@ def begin(stretches: Stretches, step: int, total: int, workers: int) -> str:
         step: where training goes on, of `total`.
         workers: from there on.
     """
+    if step == total:
+        return "going on behind the last step"
     before = stretches[-1][1] if stretches else workers
     line = f"going on from step {step:,} of {total:,}" if step else f"training {total:,} steps"
     line += f", with {workers} worker{'s' * (workers > 1)}"

@@ -28,6 +28,7 @@ from engine.training.log_services import check_services
 from engine.training.model_directory import ModelDirectory
 from engine.training.seats import Seats, give_back, resources, room
 from engine.training.settings_file import Begun
+from engine.training.start import check_start
 
 #: How often Ray tries for a minute to place a fixed number of workers before that counts as a failure.
 _STARTS = 4
@@ -68,6 +69,8 @@ def finetune(
     now = Begun(settings, recipe.run.seed, recipe.images.max_pixels)
     place.check(now)
     check_services(settings)
+    if not place.begun():
+        check_start(settings)
     if place.finished():
         return place.lines()
     # Of its own, not the run's: a run may be mined further while models are trained on it.

@@ -66,10 +66,10 @@ class Validator:
         Equal similarities, and those that are no number, count against the model.
         """
         hits: dict[str, Tensor] = {}
-        images: Outputs | None = None
+        numbers = [level.number for level in self.levels]
+        seen = self._images(method, numbers if self._settings.method == "prefix" else numbers[:1])
         for level in self.levels:
-            if images is None or self._settings.method == "prefix":
-                images = self._images(method, level.number)
+            images = seen.get(level.number, seen[numbers[0]])
             texts = self._texts(method, level.captions)
             ranks = _ranks(method, images, texts, torch.from_numpy(level.owners).to(self._world.device))
             for way, found in zip(("t2i", "i2t"), ranks, strict=True):
@@ -82,19 +82,20 @@ class Validator:
                 means[f"{way} R@{at}"] = float(torch.cat(of).mean())
         return means
 
-    def _images(self, method: Method, level: int) -> Outputs:
-        """Of all held-out images, on every worker; unreadable ones are no numbers, and find nothing."""
-        mine, made = self._world.rows(len(self.images)), list[Outputs]()
+    def _images(self, method: Method, levels: list[int]) -> dict[int, Outputs]:
+        """Of all held-out images, seen at each level; unreadable ones are no numbers, and find nothing."""
+        mine = self._world.rows(len(self.images))
+        made: dict[int, list[Outputs]] = {level: [] for level in levels}
         for pixels in self._loader.prepared_images(self.images[_some(mine)]):
             there = pixels.to(self._world.device)
-            levels = torch.full((len(there),), level, device=self._world.device)
-            said = method.image_side(there, levels)
             # What cannot be read comes as zeros, which no picture is.
             blank = ~there.flatten(1).any(dim=1)
-            for value in said.values():
-                value[blank] = torch.nan if value.is_floating_point() else 0
-            made.append(said)
-        return self._gathered(made, mine, len(self.images))
+            for level in levels:
+                said = method.image_side(there, torch.full((len(there),), level, device=self._world.device))
+                for value in said.values():
+                    value[blank] = torch.nan if value.is_floating_point() else 0
+                made[level].append(said)
+        return {level: self._gathered(each, mine, len(self.images)) for level, each in made.items()}
 
     def _texts(self, method: Method, captions: list[str]) -> Outputs:
         mine, made = self._world.rows(len(captions)), list[Outputs]()

@@ -14,7 +14,7 @@ from engine.errors import RecipeError, StorageError
 from engine.recipe.finetune import Finetune
 from engine.training.checkpoint import Checkpoints
 from engine.training.checkpoint_files import Checkpoint
-from engine.training.finish import finish
+from engine.training.finish import finish, keep_start
 from engine.training.job import Job
 from engine.training.loader import Loader
 from engine.training.logs import Logs
@@ -61,7 +61,9 @@ class _Worker:
         self.pairs = pairs = Pairs.read(job.place.pairs)
         self.checkpoints = Checkpoints(job.place.checkpoints, job.settings.keep, self.tell)
         self.found = self._on_all(self.checkpoints.newest)
-        self.state = TrainingState.fresh(job.settings, job.seed, world, started=self.found is None)
+        self.state = TrainingState.fresh(job.settings, job.seed, world, self.tell, started=self.found is None)
+        if self.found is None and world.first:
+            keep_start(job, self.state)
         self.loader = Loader(
             pairs,
             ImageReader(job.run.catalog, pairs.images),
@@ -78,6 +80,11 @@ class _Worker:
         self.every = self.settings.validate_every or per_epoch
         if self.total < (self.settings.max_steps or 0):
             self.tell(f"finetune.epochs, {self.settings.epochs}, end before finetune.max_steps")
+        if self.settings.select == "best" and self.every >= self.total:
+            self.tell(
+                "finetune.select: best has nothing to choose from, the only validation is at the end; set "
+                f"finetune.validate_every below {self.total:,}"
+            )
 
     def run(self) -> None:
         """From where the newest checkpoint is to the end."""
@@ -115,6 +122,8 @@ class _Worker:
         """Take up the checkpoint, and say with how many workers it goes on."""
         state = self.state
         if self.found is not None:
+            if self.settings.select == "best" and self.world.first:
+                self.checkpoints.best()  # read: a damaged one must not hold a whole one's place
             state.take(*self.found.read(self.world.device), origin=self.found.directory.uri)
             self.found = None  # its tensors have been copied
         self.tell(begin(state.workers, state.step, self.total, self.world.size))
@@ -122,9 +131,13 @@ class _Worker:
     def _go_back(self) -> None:
         """To the step of the best validation."""
         best = self._on_all(self.checkpoints.best)
-        if best is not None and best.step < self.state.step:
+        if best is None:
+            return
+        if self.state.before and score(self.state.before) > (best.score or 0):
+            self.tell("before training the model was better on the held-out images than at any step")
+        if best.step < self.state.step:
             self.state.take(*best.read(self.world.device), origin=best.directory.uri)
-            self.tell(f"the model is that of step {best.step:,}, the best on the held-out images")
+            self.tell(f"the model is that of step {best.step:,}, the best of the validations on the way")
 
     def _epoch(self) -> bool:
         """To the end of the epoch; returns whether it was stopped before."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,9 @@ def test_the_mining_recipe_only_mines(tmp_path: Path) -> None:
     recipe = recipe_of(plan(tmp_path))
     assert recipe.describe and recipe.associate and recipe.caption
     assert not (recipe.embed or recipe.cluster or recipe.sample or recipe.polysemy or recipe.finetune)
-    assert recipe.run.out == str(tmp_path / "run")
+    assert recipe.run.out == str(tmp_path / "4-scenes" / "run")
+    # Fewer or more scenes are another set, which the page tells the number of.
+    assert recipe_of(replace(plan(tmp_path), scenes=5)).run.out == str(tmp_path / "5-scenes" / "run")
 
 
 @pytest.mark.parametrize("method", SETTINGS)
@@ -115,7 +118,11 @@ def test_the_command_makes_the_page(model: Location, tmp_path: Path, monkeypatch
     target = tmp_path / "page.md"
     write_page(chosen, found, target)
     text = target.read_text()
-    assert "--scenes 4 --images 12 --seeds 2" in text and "| lora |" in text and "](page.png)" in text
+    assert "--scenes 4 --images 12 --seeds 2 --methods full lora\n" in text
+    assert "| lora |" in text and "](page.png)" in text
+    # What was set by hand is part of the command, and of the table of settings.
+    write_page(replace(chosen, settings=["finetune.max_steps=2"]), found, target)
+    assert "--methods full lora --set finetune.max_steps=2\n" in target.read_text()
     assert (tmp_path / "page.png").read_bytes()[1:4] == b"PNG"
 
 
@@ -123,8 +130,9 @@ def test_scenes_are_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     mined = list[str | None]()
     monkeypatch.setattr("engine.flow.mine.mine", lambda recipe, run: mined.append(recipe.images.uri))
     results.mine_scenes(plan(tmp_path))
-    tars = sorted((tmp_path / "images").iterdir())
+    images = tmp_path / "4-scenes" / "images"
+    tars = sorted(images.iterdir())
     written = [tar.stat().st_mtime_ns for tar in tars]
     results.mine_scenes(plan(tmp_path))
     assert [tar.stat().st_mtime_ns for tar in tars] == written
-    assert mined == [str(tmp_path / "images")] * 2 and not (tmp_path / "unfinished").exists()
+    assert mined == [str(images)] * 2 and not images.with_name("unfinished").exists()

@@ -13,7 +13,7 @@ from engine.errors import RecipeError
 from engine.training.load import load_backbone
 from engine.training.methods import build_method
 from tests.encoders.tiny import build
-from tests.training.tiny import CPU, load, pixels, settings, write_bert_clip, write_clip
+from tests.training.tiny import CPU, SETTINGS, load, pixels, settings, write_bert_clip, write_clip
 
 TEXTS = ["a red fish", "a cat and a dog in the snow at night", ""]
 
@@ -88,8 +88,20 @@ def test_a_text_tower_of_another_kind_carries_prefix(tmp_path: Path) -> None:
     read = method.text_side(method.backbone.tokenize(["red fish"]))["features"]
     theirs = clip.encode_text(method.backbone.tokenize(["red fish"]), normalize=True)
     torch.testing.assert_close(read, theirs)
-    with pytest.raises(RecipeError, match=r"dive works on the tokens of open_clip's own text tower"):
+    with pytest.raises(RecipeError, match=r"dive works on the tokens of a text tower that ends a caption"):
         build_method(load(name), settings(name, "dive"))
+
+
+@pytest.mark.parametrize("pool", ["last", "first"])
+@pytest.mark.parametrize("method", ["pvse", "pcme", "dive"])
+def test_a_text_tower_that_ends_elsewhere_carries_no_head(tmp_path: Path, method: str, pool: str) -> None:
+    """As of CLIPA and MetaCLIP 2: their largest token is any word, up to which a head would see."""
+    name = write_clip(tmp_path, text_cfg={**SETTINGS["text_cfg"], "pool_type": pool})
+    with pytest.raises(
+        RecipeError, match=rf"{method} works on the tokens of a text tower that ends a caption"
+    ):
+        build_method(load(name), settings(name, method))
+    build_method(load(name), settings(name, "prefix"))
 
 
 def test_what_is_no_clip_is_refused() -> None:

@@ -183,6 +183,17 @@ def test_balanced_batches_hold_all_levels_of_an_image_side_by_side() -> None:
     assert any(sorted(some) != some and sorted(some)[::-1] != some for some in inside)
 
 
+def test_balanced_brings_the_captions_that_an_image_came_with_together() -> None:
+    """Five of each image, and two of one level: so that `multi_positive` has positives."""
+    image = np.repeat(np.arange(40), 7)
+    level = np.tile([-1, -1, -1, -1, -1, 2, 2], 40)
+    for batch in rows(epoch(image, level, "balanced", 28)):
+        kinds = Counter((int(image[row]), int(level[row])) for row in batch)
+        originals = [count for (_, of), count in kinds.items() if of < 0]
+        # At a batch's ends an image may be cut in two.
+        assert sum(count < 5 for count in originals) <= 2, kinds
+
+
 def test_interleaved_alternates_plain_and_balanced_batches() -> None:
     image, level = np.repeat(np.arange(50), 10), np.tile(np.arange(5), 100)
     batches = list(epoch(image, level, "interleaved", 25))

@@ -41,7 +41,11 @@ def test_workers_are_a_number_or_a_range(given: Any, least: int, most: int) -> N
         ({"towers": ["text", "text"]}, "image, text or both, each once"),
         ({"towers": ["audio"]}, "'image' or 'text'"),
         ({"method": "prefix", "data": {"captions": ["original"]}}, r"data\.captions must be \[mined\]"),
-        ({"order": "balanced", "data": {"captions": ["original", "mined"]}}, "order balanced goes by levels"),
+        (
+            {"loss": "multi_positive"},
+            "in order shuffled no image is in a batch twice, .* take order balanced",
+        ),
+        ({"select": "best", "data": {"validation": 0}}, r"select: chosen on held-out images"),
         ({"method": "dive", "interpolate": [0.5]}, "interpolate: method dive does not change"),
         ({"interpolate": [1.5]}, "from 0 to 1"),
         ({"method": "lora", "layer_decay": 0.9}, "layer_decay: method lora trains no layers"),
@@ -70,3 +74,8 @@ def test_workers_are_a_number_or_a_range(given: Any, least: int, most: int) -> N
 def test_what_cannot_be_is_refused(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         Finetune.model_validate({"model": MODEL, **given})
+
+
+def test_validations_decide_which_step_is_the_best() -> None:
+    last, best = (Finetune.model_validate({"model": MODEL, "select": select}) for select in ("last", "best"))
+    assert "validate_every" in last.free and last.free - best.free == {"validate_every"}

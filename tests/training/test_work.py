@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from engine.training.job import Job
 from engine.training.model_directory import ModelDirectory, model_lines
 from engine.training.pairs import join
 from engine.training.settings_file import Begun
+from engine.training.start import check_start
 from engine.training.work import work
 from engine.training.world import World
 from tests.training import runs
@@ -302,6 +304,54 @@ def test_of_averaged_weights_the_average_is_gone_on_from(tmp_path: Path) -> None
         train(job_of(tmp_path / "d", start=mixed.place.directory.uri))
 
 
+@pytest.mark.parametrize(
+    ("method", "then", "named"),
+    [
+        ("lora", {"adapter": {"rank": 2}}, r"finetune\.adapter\.rank 2, and here it is 8"),
+        ("lora", {"adapter": {"alpha": 4}}, r"finetune\.adapter\.alpha 4\.0, and here it is 8\.0"),
+        ("pvse", {"adapter": {"embeddings": 1}}, r"finetune\.adapter\.embeddings 1, and here it is 2"),
+        (
+            "full",
+            {"towers": ["text"]},
+            r"finetune\.towers \['text'\], and here it is \['image', 'text'\]",
+        ),
+    ],
+)
+def test_weights_of_another_shape_are_not_gone_on_from(
+    tmp_path: Path, method: str, then: dict[str, Any], named: str
+) -> None:
+    first = job_of(tmp_path / "a", method=method, max_steps=1, **then)
+    train(first)
+    second = job_of(tmp_path / "b", method=method, start=first.place.directory.uri)
+    with pytest.raises(RecipeError, match=rf"finetune\.start: \S* was trained with {named}; set"):
+        check_start(second.settings)
+    with pytest.raises(RecipeError, match="holds no whole checkpoint"):
+        check_start(begun(second, start=str(tmp_path / "nothing")).settings)
+
+
+def test_a_damaged_start_is_told_and_the_checkpoint_before_it_taken(tmp_path: Path) -> None:
+    first = job_of(tmp_path / "a", max_steps=4)
+    train(first)
+    newest = Path(first.place.checkpoints.uri) / "step-00000004" / "weights.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-9])
+    said = train(job_of(tmp_path / "b", max_steps=1, start=first.place.directory.uri))
+    assert any("weights.safetensors has" in line and "step-00000002 is used instead" in line for line in said)
+    assert f"starting from {first.place.directory.uri}, step-00000002" in said
+
+
+def test_what_is_mixed_in_is_what_training_began_with(tmp_path: Path) -> None:
+    """Also where the directory that it started from has gone since."""
+    first = job_of(tmp_path / "a", max_steps=2)
+    train(first)
+    wanted = weights(first)
+    mixed = job_of(tmp_path / "b", max_steps=4, start=first.place.directory.uri, interpolate=[0])
+    with pytest.raises(Stopped):
+        train(mixed, stop_after=3)
+    shutil.rmtree(first.place.directory.uri)
+    train(mixed)
+    assert all(np.array_equal(weights(mixed)[name], value) for name, value in wanted.items())
+
+
 def test_a_resumed_training_needs_its_start_no_more(tmp_path: Path) -> None:
     first = job_of(tmp_path / "a", max_steps=2)
     train(first)
@@ -325,9 +375,12 @@ def test_the_model_is_that_of_the_best_validation_where_that_is_wanted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = job_of(tmp_path / "a", select="best")
-    falling = iter(range(0, -100, -1))
-    monkeypatch.setattr(working, "score", lambda scores: next(falling))
-    assert "the model is that of step 5, the best on the held-out images" in train(job)
+    # Of three validations the first is the best, and that before training still better.
+    told = chain((0, -1, -2), repeat(1))
+    monkeypatch.setattr(working, "score", lambda scores: next(told))
+    said = train(job)
+    assert "the model is that of step 5, the best of the validations on the way" in said
+    assert "before training the model was better on the held-out images than at any step" in said
     about = job.place.about()
     assert (about["steps"], about["steps_in_all"]) == (5, 14)
     card = (job.place.directory / "README.md").read_bytes().decode()
@@ -349,6 +402,34 @@ def test_the_model_is_that_of_the_best_validation_where_that_is_wanted(
         np.testing.assert_allclose(weights(more)[name], value, atol=1e-6)
     with pytest.raises(RecipeError, match=r"select: chosen on held-out images; set data\.validation above 0"):
         job_of(tmp_path / "d", select="best", data={"validation": 0})
+
+
+def test_a_damaged_best_does_not_drive_out_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = job_of(tmp_path, select="best", keep=1)
+    by_step = {5: 0.9, 10: 0.8, 14: 0.1}
+
+    def score(scores: Any) -> float:
+        return by_step.get(steps[-1], 0.0)
+
+    steps = [0]
+    monkeypatch.setattr(working, "score", score)
+    keep = working._Worker._keep
+
+    def noted(self: Any, scores: Any) -> None:
+        steps.append(self.state.step)
+        keep(self, scores)
+
+    monkeypatch.setattr(working._Worker, "_keep", noted)
+    with pytest.raises(Stopped):
+        train(job, stop_after=8)
+    damaged = Path(job.place.checkpoints.uri) / "step-00000005" / "weights.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    assert "the model is that of step 10, the best of the validations on the way" in train(job)
+
+
+def test_a_best_step_needs_several_validations(tmp_path: Path) -> None:
+    said = train(job_of(tmp_path, select="best", max_steps=3, validate_every=5))
+    assert any("only validation is at the end; set finetune.validate_every below 3" in line for line in said)
 
 
 def test_changed_settings_are_refused_by_name(tmp_path: Path) -> None:
