@@ -49,7 +49,7 @@ class CpuBackend:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The map and the space; seeded ones are laid out by one thread."""
         rows = np.ascontiguousarray(vectors, np.float32)
-        graph = neighbour_graph(rows, settings.neighbours, seed or 0)
+        graph = neighbour_graph(rows, settings.neighbours, seed)
         effort = _MORE if len(rows) > _MANY_ROWS else _FEW
         plane = _layout(rows, graph, 2, settings.min_dist, seed, effort)
         return plane, _layout(rows, graph, settings.dimensions, 0.0, seed, _FEW)
@@ -72,12 +72,12 @@ class CpuBackend:
 
 
 def neighbour_graph(
-    vectors: NDArray[np.float32], count: int, seed: int
+    vectors: NDArray[np.float32], count: int, seed: int | None
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """The rows nearest to each row, itself first, and their Euclidean distances.
 
-    Exact up to `EXACT_ROWS`; above, by nearest neighbour descent, which finds 98 % of them and is
-    the same for the same seed.
+    Exact up to `EXACT_ROWS`; above, by nearest neighbour descent, which finds 98 % of them. With a
+    seed by one thread: threads part the rows among them, and find others when they are more.
 
     Returns:
         (n, count) int32, (n, count) float32.
@@ -85,7 +85,8 @@ def neighbour_graph(
     if len(vectors) <= EXACT_ROWS:
         indices = nearest(vectors, vectors, count).rows
     else:
-        indices, _ = knn_graph(vectors, n_neighbors=count, random_state=np.random.RandomState(seed))
+        state, threads = np.random.RandomState(seed or 0), None if seed is None else 1
+        indices, _ = knn_graph(vectors, n_neighbors=count, random_state=state, n_jobs=threads)
     indices = _itself_first(np.asarray(indices, np.int64)[:, :count])
     distances = np.empty(indices.shape, np.float32)
     for start in range(0, len(vectors), 4096):

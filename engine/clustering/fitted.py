@@ -133,12 +133,23 @@ def fit(
         RecipeError: there are too few rows for the settings.
     """
     check_rows(len(numbers), settings)
+    if settings.dimensions > vectors.shape[1]:
+        raise RecipeError(
+            f"cluster.dimensions is {settings.dimensions}, and the vectors have {vectors.shape[1]} "
+            "components: take no more"
+        )
     order = np.argsort(numbers, kind="stable")
     numbers, vectors = numbers[order], vectors[order]
     made, started = load(backend), time.monotonic()
     # The libraries take seeds of 32 bits; a recipe's may be any integer.
     plane, space = made.layouts(vectors, settings, seed % 2**32 if settings.mode == "seeded" else None)
     laid = time.monotonic()
+    if not (np.isfinite(plane).all() and np.isfinite(space).all()):
+        raise RecipeError(
+            f"cluster.encoder: the {len(numbers):,} images that are fitted have "
+            f"{len(np.unique(vectors, axis=0)):,} different vectors, too few for a map; give the run images "
+            "that differ"
+        )
     found = made.clusters(space, settings)
     tree = Tree(found.tree, found.label)
     about = {
@@ -174,20 +185,21 @@ class Placer:
         """Where unit rows (m, d) of samples (m,) lie, and which of them were fitted."""
         at = rows_of(self._fit.numbers, numbers)
         fitted = at >= 0
+        places = self._fit.placed.take(at)
+        if not fitted.all():
+            new = self._find(vectors[~fitted])
+            places.plane[~fitted], places.space[~fitted] = new.plane, new.space
+            places.label[~fitted], places.strength[~fitted] = new.label, new.strength
+            places.outlier[~fitted] = new.outlier
+        return places, fitted
+
+    def _find(self, vectors: NDArray[Any]) -> Placed:
+        """Where unit rows lie that were not fitted."""
         rows = nearest(vectors, self._fit.vectors, self._count, device=self._device).rows
         plane = np.median(self._fit.placed.plane[rows], axis=1).astype(np.float32)
         space = np.median(self._fit.placed.space[rows], axis=1).astype(np.float32)
         said = self._predictor.predict(space)
-        own = self._fit.placed.take(at)
-        pairs = (
-            (own.plane, plane),
-            (own.space, space),
-            (own.label, said.label),
-            (own.strength, said.strength),
-            (own.outlier, said.outlier),
-        )
-        chosen = (np.where(fitted.reshape(-1, *[1] * (a.ndim - 1)), a, b) for a, b in pairs)
-        return Placed(*chosen), fitted
+        return Placed(plane, space, said.label, said.strength, said.outlier)
 
 
 def check_rows(rows: int, settings: Cluster) -> None:
@@ -196,6 +208,11 @@ def check_rows(rows: int, settings: Cluster) -> None:
     Raises:
         RecipeError: with the setting's name.
     """
+    if rows < 3:
+        raise RecipeError(
+            f"cluster: {rows} images with a vector are there, and three are the least; `connote status` "
+            "tells what the others lack, or give the run more images"
+        )
     for name in ("neighbours", "min_cluster_size", "min_samples"):
         value = getattr(settings, name)
         if rows <= value:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # what a run holds is told without the libraries that compute
     from engine.clustering.fitted import Placed
 
 #: Raised when the code changes what it writes for the same settings.
-CODE_VERSION = 2
+CODE_VERSION = 3
 #: Settings that decide no sample's place: who works, and how clusters are told of.
 _NOT_DECIDING = {"actors", "cpus", "gpus", "captions", "terms", "exemplars", "map_points"}
 

@@ -15,6 +15,7 @@ from PIL import Image
 from engine.encoders import EncoderName, load_encoder
 from engine.encoders.card import read_card
 from engine.encoders.protocol import Card, Encoder
+from engine.encoders.vectors import checked
 from engine.errors import EngineDied, RecipeError
 from engine.generation.meter import Meter
 from engine.recipe import Embed
@@ -55,7 +56,8 @@ class EncoderBank:
         """(n, width) or (n, vectors, width); see `Encoder.embed_images`.
 
         Raises:
-            RecipeError: there is no such encoder, or the batch does not fit its device.
+            RecipeError: there is no such encoder, the batch does not fit its device, or what it gives
+                is not what it says.
             EngineDied: the device failed, and with it this process.
         """
         with self.meter.working(len(pictures)):
@@ -66,7 +68,7 @@ class EncoderBank:
             )
             vectors = await self._run(encoder.embed_images, prepared)
         self.meter.count(requests=len(pictures))
-        return vectors  # type: ignore[no-any-return]
+        return checked(name.text, vectors, len(pictures), Card.of(encoder), of_texts=False)
 
     async def embed_texts(self, name: EncoderName, texts: Sequence[str]) -> NDArray[np.float32]:
         """(n, width) or (n, text_vectors, width); see `Encoder.embed_texts` and `embed_images`."""
@@ -74,7 +76,7 @@ class EncoderBank:
             encoder: Encoder = await self._run(self._encoder, name)
             vectors = await self._run(encoder.embed_texts, texts)
         self.meter.count(requests=len(texts))
-        return vectors  # type: ignore[no-any-return]
+        return checked(name.text, vectors, len(texts), Card.of(encoder), of_texts=True)
 
     async def longer(self, name: EncoderName, texts: Sequence[str]) -> int:
         """How many of the texts the encoder cuts; 0 where it does not say. See `Encoder.longer`."""

@@ -35,6 +35,11 @@ def abilities(name: EncoderName) -> tuple[bool, bool]:
             return card.images, card.texts
 
 
+def reads_lower(name: EncoderName) -> bool:
+    """Whether texts are put into lower case first, which decides their vectors beside the model."""
+    return name.backend == "hf" and family_of(name, _model_type(name)).lower
+
+
 @lru_cache(maxsize=64)
 def read_card(name: EncoderName) -> Card:
     """Read the configuration; an encoder of one's own is made, since only it can tell.
@@ -77,10 +82,10 @@ def _open_clip(name: EncoderName) -> Card:
         architecture = name.model.rpartition("/")[0]
         config = folder / f"{architecture}.json"
         if not config.is_file():
-            # What open_clip takes from a hub is told by the model itself.
             raise RecipeError(
                 f"encoder '{name.text}': open_clip has no architecture {architecture}; "
-                "`open_clip.list_models()` lists them"
+                "`open_clip.list_models()` lists them; of a model on a hub fetch the files, and name them as "
+                "open_clip:CONFIG.json/WEIGHTS.safetensors"
             )
     else:
         config = files[0]

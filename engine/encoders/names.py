@@ -122,8 +122,10 @@ class EncoderName:
             case "python":
                 from engine.encoders.python_factory import find_factory
 
-                module = inspect.getmodule(find_factory(self.model))
-                return digest_of(self.backend, self.model, inspect.getsource(module) if module else "")
+                factory = find_factory(self.model)
+                module = inspect.getmodule(getattr(factory, "func", factory))  # of a `functools.partial`
+                told = [str(factory.digest)] if hasattr(factory, "digest") else []
+                return digest_of(self.backend, self.model, inspect.getsource(module) if module else "", *told)
             case "connote":
                 from engine.encoders.fine_tuned_about import read_about
                 from engine.storage import locate

@@ -35,6 +35,11 @@ def _text_features(model: Any, inputs: Inputs) -> torch.Tensor:
     return model.get_text_features(**inputs).pooler_output  # type: ignore[no-any-return]
 
 
+def _siglip_text(model: Any, inputs: Inputs) -> torch.Tensor:
+    """Padding is not masked, whatever the tokenizer gives: the last token's place is what is pooled."""
+    return model.get_text_features(input_ids=inputs["input_ids"]).pooler_output  # type: ignore[no-any-return]
+
+
 def _flava_image(model: Any, inputs: Inputs) -> torch.Tensor:
     """The projected class token, which FLAVA's contrastive loss compares."""
     return model.get_image_features(**inputs).pooler_output[:, 0]  # type: ignore[no-any-return]
@@ -85,6 +90,7 @@ class Family:
         length: tokens of a text beyond which it is cut.
         padded: whether texts are padded to `length`, as the model was trained; else to the
             longest of the batch, which changes nothing where padding is masked.
+        lower: whether it learned from captions in lower case, which not all of its tokenizers see to.
         vectors: of one picture, from the configuration.
     """
 
@@ -94,6 +100,7 @@ class Family:
     text: Embed | None = None
     length: int = 77
     padded: bool = False
+    lower: bool = False
     vectors: Callable[[Any], int] = lambda config: 1
 
 
@@ -102,7 +109,7 @@ _POOLED = attrgetter("vision_config.hidden_size")
 
 _VISION = Family("AutoModel", attrgetter("hidden_size"), _pooled)
 _DUAL = Family("AutoModel", _PROJECTED, _image_features, _text_features)
-_SIGLIP = Family("AutoModel", _POOLED, _image_features, _text_features, length=64, padded=True)
+_SIGLIP = Family("AutoModel", _POOLED, _image_features, _siglip_text, length=64, padded=True, lower=True)
 
 #: By `model_type` of config.json.
 FAMILIES: Mapping[str, Family] = {

@@ -74,7 +74,7 @@ class TransformersEncoder:
         if self._family.text is None:
             raise RecipeError(f"encoder '{self._name}' reads images only; name another one for texts")
         tokens = self._tokenize(
-            list(texts),
+            self._read(texts),
             padding="max_length" if self._family.padded else "longest",
             truncation=True,
             max_length=self._length,
@@ -86,7 +86,11 @@ class TransformersEncoder:
 
     def longer(self, texts: Sequence[str]) -> int:
         """See `Encoder`."""
-        return longer(texts, self._length, by_the_mask(self._tokenize))
+        return longer(self._read(texts), self._length, by_the_mask(self._tokenize))
+
+    def _read(self, texts: Sequence[str]) -> list[str]:
+        """SigLIP 2 is published with Gemma's tokenizer, which leaves capitals as they are."""
+        return [text.lower() for text in texts] if self._family.lower else list(texts)
 
     def _put(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.to(self._device, self._dtype) if tensor.is_floating_point() else tensor.to(self._device)

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+from engine.encoders.protocol import Card
+from engine.errors import RecipeError
+
+#: How far from 1 a vector's length may be that is compared by cosines, computed in half precision at worst.
+_OFF = 0.01
 
 
 def unit_rows(outputs: torch.Tensor) -> NDArray[np.float32]:
@@ -24,3 +32,29 @@ def finite_rows(outputs: torch.Tensor) -> NDArray[np.float32]:
     rows = outputs.float()
     finite = torch.isfinite(rows).all(dim=tuple(range(1, rows.ndim)), keepdim=True)
     return torch.where(finite, rows, torch.nan).cpu().numpy()
+
+
+def checked(name: str, vectors: Any, count: int, card: Card, of_texts: bool) -> NDArray[np.float32]:
+    """What an encoder has given for so many pictures or texts, if it is what its card says.
+
+    One of somebody's own may give anything. What has no direction becomes NaN.
+
+    Raises:
+        RecipeError: it has another shape, or vectors of other lengths than 1 where cosines are compared.
+    """
+    several = card.text_vectors if of_texts else card.vectors
+    shape = (count, card.width) if several == 1 else (count, several, card.width)
+    found = np.asarray(vectors, np.float32)
+    if found.shape != shape:
+        raise RecipeError(f"encoder '{name}': gives vectors of shape {found.shape}, and says {shape}")
+    if not card.similarity.unit:
+        return found
+    length = np.linalg.norm(found, axis=-1, keepdims=True)
+    off = np.isfinite(length) & (length > 0) & (np.abs(length - 1) > _OFF)
+    if off.any():
+        raise RecipeError(
+            f"encoder '{name}': gives a vector of length {float(length[off][0]):.4g}, and is compared by "
+            "cosines; give its vectors length 1, or say how else they are compared: similarity = "
+            "DotProduct() (engine.encoders.own_similarity)"
+        )
+    return np.where(length > 0, found, np.float32(np.nan))

@@ -206,8 +206,8 @@ def _write_clusters(total: Sums, place: Clustering, settings: Cluster, by: str) 
 
 
 def texts_of(sample: Any, which: str) -> list[str]:
-    """The captions of a sample: original, mined, or both."""
-    mined = [item["caption"] for item in sample.creative_captions or ()]
+    """The captions of a sample: original, mined, or both; without those that could not be written."""
+    mined = [item["caption"] for item in sample.creative_captions or () if item["caption"]]
     return [*(sample.captions if which != "mined" else ()), *(mined if which != "original" else ())]
 
 

@@ -75,7 +75,8 @@ def _glimpse(
 
 
 def _of(sample: MinedSample, picture: bytes | None) -> Glimpse:
-    captions = [item["caption"] for item in sample.creative_captions or ()]
+    # One that could not be written is null beside those that could.
+    captions = [item["caption"] for item in sample.creative_captions or () if item["caption"]]
     # From all over the list: its first are of one element and one level.
     step = max(len(captions) // _CAPTIONS, 1)
     return Glimpse(sample.key, tuple(sample.captions), tuple(captions[::step]), picture)

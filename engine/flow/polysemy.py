@@ -110,8 +110,11 @@ def _measure_queries(batch: tuple[Neighbourhood, list[Any]], radii: Sequence[flo
 
 def _cosines(members: Members, own: NDArray[np.int64], near: NDArray[np.int64]) -> NDArray[np.float64]:
     """(q, k); nan where a neighbour has a place on the map, and no vector here."""
-    looks = members.looks.astype(np.float64)
-    cosines = np.einsum("qd,qkd->qk", looks[own], looks[near])
+    looks = members.looks
+    # Query by query: all at once, neighbours' vectors would take gigabytes.
+    cosines = np.empty(near.shape)
+    for row, (query, others) in enumerate(zip(own.tolist(), near, strict=True)):
+        cosines[row] = looks[others].astype(np.float64) @ looks[query].astype(np.float64)
     return np.where(members.looked[near], cosines, np.nan)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from engine.decoding import Look
 from engine.encoders import EncoderName
-from engine.encoders.card import abilities
+from engine.encoders.card import abilities, reads_lower
 from engine.errors import RecipeError
 from engine.generation import Settings, generator_digest
 from engine.generation.prompts import load_prompt
@@ -164,6 +164,8 @@ def _embed(recipe: Recipe, settings: Embed, upstream: Mapping[str, str]) -> Iter
             }
             if of == "images":
                 decided_by |= {"decode": settings.decode, "max_pixels": recipe.images.max_pixels}
+            elif reads_lower(encoder):
+                decided_by["lower"] = True
             if of == "mined":
                 decided_by["upstream"] = upstream["caption"]
             yield EmbedStage(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import hdbscan
+import numba
 import numpy as np
 import pytest
 import umap
@@ -88,3 +89,17 @@ def test_the_graph_of_neighbours() -> None:
     expected = np.linalg.norm(whole[:, None] - whole, axis=2)
     np.testing.assert_allclose(np.take_along_axis(expected, indices, 1), distances, atol=1e-3)
     np.testing.assert_allclose(np.sort(expected, axis=1)[:, :7], distances, atol=1e-3)
+
+
+def test_with_a_seed_the_number_of_threads_decides_nothing() -> None:
+    """A laptop and a cluster are to find the same clusters."""
+    rows = np.random.default_rng(2).normal(size=(cpu_backend.EXACT_ROWS + 200, 16)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    before, found = numba.get_num_threads(), []
+    try:
+        for threads in (1, min(2, numba.config.NUMBA_NUM_THREADS)):
+            numba.set_num_threads(threads)
+            found.append(cpu_backend.neighbour_graph(rows, 10, 3)[0])
+    finally:
+        numba.set_num_threads(before)
+    assert np.array_equal(*found)

@@ -11,8 +11,9 @@ import pytest
 from scipy.spatial import cKDTree
 from sklearn.metrics import adjusted_rand_score
 
-from engine.clustering.fitted import Fit, Placer, fit
+from engine.clustering.fitted import Fit, Placer, check_rows, fit
 from engine.errors import RecipeError
+from engine.recipe.analysis import Cluster
 from engine.storage import Location, locate
 from tests.clustering.blobs import COLUMNS, blobs, ids, same, settings, sound, units
 
@@ -115,7 +116,7 @@ def test_half_precision(known: Any) -> None:
 @pytest.mark.parametrize(
     ("rows", "changed", "name"),
     [
-        (0, {}, "cluster.neighbours is 15, and only 0 images"),
+        (0, {}, "cluster: 0 images with a vector are there, and three are the least"),
         (15, {}, "cluster.neighbours is 15, and only 15 images"),
         (20, {}, "cluster.min_cluster_size is 20, and only 20 images"),
         (30, {"min_samples": 40}, "cluster.min_samples is 40, and only 30 images"),
@@ -142,7 +143,7 @@ def test_too_few_rows(rows: int, changed: dict[str, Any], name: str) -> None:
     ],
 )
 def test_just_enough_rows(rows: int, changed: dict[str, Any]) -> None:
-    vectors = units(np.random.default_rng(0).normal(size=(rows, 8)))
+    vectors = units(np.random.default_rng(0).normal(size=(rows, 50)))
     numbers, asked = ids(rows), settings(**changed)
     made = fit(numbers, vectors, asked, "cpu", 0)
     sound(made)
@@ -222,3 +223,29 @@ def test_an_unfinished_save_is_none(known: Any, tmp_path: Any, monkeypatch: pyte
     assert Fit.read(place) is not None
     (place / "fit.json").delete()
     assert Fit.read(place) is None
+
+
+def test_more_dimensions_than_the_vectors_have() -> None:
+    rows = np.eye(4)[np.arange(40) % 4]
+    settings = Cluster(encoder="open_clip:terrarium", dimensions=5, min_cluster_size=5, min_samples=2)
+    with pytest.raises(RecipeError, match=r"cluster\.dimensions is 5, and the vectors have 4 components"):
+        fit(np.arange(40, dtype=np.uint64), rows, settings, "cpu", 0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_three_different_vectors_are_laid_out_or_refused(seed: int) -> None:
+    """Where a layout has no place for them, it is not a library that says so."""
+    rows = np.eye(8)[np.random.default_rng(seed).integers(0, 3, 600)]
+    settings = Cluster(encoder="open_clip:terrarium", min_cluster_size=5, min_samples=2)
+    try:
+        made = fit(np.arange(600, dtype=np.uint64), rows, settings, "cpu", seed)
+    except RecipeError as error:
+        assert "the 600 images that are fitted have 3 different vectors" in str(error)
+    else:
+        assert np.isfinite(made.placed.plane).all()
+
+
+@pytest.mark.parametrize("rows", [0, 2])
+def test_hardly_any_rows(rows: int) -> None:
+    with pytest.raises(RecipeError, match=rf"cluster: {rows} images with a vector .* three are the least"):
+        check_rows(rows, Cluster(encoder="open_clip:terrarium"))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from engine.clustering import fitted
 from engine.clustering.fitted import Placed, Placer, fit
 from tests.clustering.blobs import COLUMNS, blobs, equal, ids, settings
 
@@ -103,3 +104,23 @@ def test_of_one_image_in_two_copies_neither_is_the_others() -> None:
     twins = np.stack([numbers[7], numbers[7] ^ np.uint64(1)])
     _, fitted = Placer(made, settings()).place(twins, vectors[[7, 7]])
     assert fitted.tolist() == [True, False]
+
+
+def test_what_was_fitted_is_not_searched_again(
+    known: Any, placer: Placer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of most runs that is everything."""
+    asked = list[int]()
+    search = fitted.nearest
+
+    def nearest(rows: Any, *more: Any, **how: Any) -> Any:
+        asked.append(len(rows))
+        return search(rows, *more, **how)
+
+    monkeypatch.setattr(fitted, "nearest", nearest)
+    made = placer._fit
+    there, was = placer.place(made.numbers[:50], made.vectors[:50])
+    assert was.all() and not asked
+    assert np.array_equal(there.label, made.placed.label[:50])
+    _, was = placer.place(made.numbers[:50] + np.uint64(1), made.vectors[:50])
+    assert asked == [int((~was).sum())]

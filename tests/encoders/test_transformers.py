@@ -38,6 +38,9 @@ def by_library(family: str, model: Any, folder: Path) -> tuple[Any, Any, Any]:
         max_length=64 if padded else None,
         return_tensors="pt",
     )
+    if family.startswith("siglip"):
+        # As its own tokenizer has it, which tells of no mask: the model was trained to see padding.
+        texts = {"input_ids": texts["input_ids"]}
     match family:
         case "blip":
             return None, None, model(**images, **texts, use_itm_head=False).itm_score
@@ -141,3 +144,25 @@ def test_a_picture_without_a_direction_is_nan(tmp_path: Path) -> None:
     vectors = encoder.embed_images([good, bad])
     assert np.isfinite(vectors[0]).all()
     assert np.isnan(vectors[1]).all()
+
+
+@pytest.mark.parametrize(("family", "lower"), [("siglip", True), ("siglip2", True), ("clip", False)])
+def test_siglip_reads_lower_case_and_masks_no_padding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, lower: bool
+) -> None:
+    """As it was trained; the tokenizer that SigLIP 2 is published with leaves capitals as they are."""
+    build(family, tmp_path)
+    encoder = load_encoder(EncoderName.parse(f"hf:{tmp_path}"))
+    tokenize, asked = encoder._tokenize, list[str]()  # type: ignore[attr-defined]
+
+    def spy(texts: list[str], **how: Any) -> Any:
+        asked.extend(texts)
+        made = dict(tokenize(texts, **how))
+        return {**made, "attention_mask": torch.zeros_like(made["input_ids"])} if lower else made
+
+    wanted = encoder.embed_texts(["a red boat"])
+    monkeypatch.setattr(encoder, "_tokenize", spy)
+    found = encoder.embed_texts(["A Red BOAT"])
+    assert asked == ["a red boat" if lower else "A Red BOAT"]
+    if lower:
+        np.testing.assert_array_equal(found, wanted)
