@@ -84,10 +84,11 @@ SETS = {
 DISTINCT = 48
 
 
-def run(quick: bool, own: Path | None) -> list[Outcome]:
+def run(quick: bool, own: Path | None, names: list[str]) -> list[Outcome]:
     """Images/s of the engine, against a plain loop and clip-retrieval."""
     outcomes = []
-    for name, each in SETS.items():
+    for name in names:
+        each = SETS[name]
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder)
             write_model(root / "model", each.model, each.layers)
@@ -254,8 +255,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=run.__doc__)
     parser.add_argument("--quick", action="store_true", help="one round of fewer images")
     parser.add_argument("--images", type=Path, help="a folder of JPEGs to embed, instead of made ones")
+    parser.add_argument(
+        "--sets", nargs="+", choices=list(SETS), default=list(SETS), help="which; by default all"
+    )
     arguments = parser.parse_args()
-    outcomes = run(arguments.quick, arguments.images and arguments.images.resolve())
+    outcomes = run(arguments.quick, arguments.images and arguments.images.resolve(), arguments.sets)
     print("\n".join(map(str, outcomes)))
     raise SystemExit(any(outcome.ratio < outcome.floor for outcome in outcomes))
 

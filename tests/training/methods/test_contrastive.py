@@ -70,7 +70,7 @@ def test_the_factor_of_the_cosines_is_bounded_after_the_step(tmp_path: Path) -> 
     name, tokens = write_clip(tmp_path), load(write_clip(tmp_path)).tokenize(["a", "b", "c"])
     targets = Targets(torch.arange(3), torch.full((3,), -1), torch.ones(3), 0)
     for loss, bounded in (("infonce", True), ("multi_positive", True), ("sigmoid", False)):
-        made = method_of(name, "full", loss=loss)
+        made = method_of(name, "full", loss=loss, order="balanced")
         scale = made.backbone.logit_scale
         with torch.no_grad():
             scale.fill_(5.0)
