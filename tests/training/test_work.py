@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import shutil
-from collections.abc import Sequence
 from dataclasses import replace
-from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -15,78 +11,18 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from safetensors.numpy import load_file
 
 from engine.encoders import EncoderName, load_encoder
 from engine.errors import RecipeError, StorageError
-from engine.export.mined import SampleReader, open_run
-from engine.recipe import load_recipe
-from engine.recipe.finetune import Finetune
-from engine.rundir import RunDirectory
 from engine.storage import Location
 from engine.training import work as working
-from engine.training.captions import collect
-from engine.training.job import Job
-from engine.training.model_directory import ModelDirectory, model_lines
-from engine.training.pairs import join
-from engine.training.settings_file import Begun
-from engine.training.start import check_start
+from engine.training.model_directory import model_lines
 from engine.training.work import work
 from engine.training.world import World
 from tests.training import runs
 from tests.training.checkpoints import newest_step
 from tests.training.tiny import write_bert_clip, write_clip
-
-#: Few of everything: a method is trained in a second.
-SMALL = {"batch": 16, "epochs": 2, "checkpoint_every": 2, "validate_every": 5, "data": {"validation": 0.2}}
-
-
-class Stopped(BaseException):
-    """Stands for the end of a process."""
-
-
-def job_of(root: Path, broken: Sequence[int] = (), **finetune: Any) -> Job:
-    recipe = load_recipe(runs.mined(root, count=28, broken=broken, **{**SMALL, **finetune}))
-    run, settings = RunDirectory.at(recipe.run.out or ""), recipe.finetune
-    assert settings is not None
-    place, mined = ModelDirectory.of(run, settings), open_run(run, recipe)
-    reader = SampleReader(mined)
-    parts = ((row["catalog"], row["start"], reader.part(row)) for row in mined.parts())
-    join([collect(parts, settings.data)], settings, recipe.run.seed).write(place.pairs)
-    job = Job(settings, recipe.run.seed, run, place, recipe.images.max_pixels)
-    begun(job).write(place.settings)
-    return job
-
-
-def begun(job: Job, **changed: Any) -> Begun:
-    """What decides the job's weights, with other settings of `finetune`."""
-    settings = Finetune.model_validate({**job.settings.model_dump(), **changed})
-    return Begun(settings, job.seed, job.max_pixels)
-
-
-def train(job: Job, stop_after: int | None = None) -> list[str]:
-    """Train, or die after so many steps; what was said."""
-    torch.set_num_threads(1)
-    lines = list[str]()
-
-    def tell(line: str) -> None:
-        lines.append(line)
-        if stop_after is not None and line.startswith(f"finetune  {stop_after}/"):
-            raise Stopped
-
-    work(job, World(), tell)
-    return lines
-
-
-def weights(job: Job) -> dict[str, Any]:
-    about = job.place.about()
-    return load_file(Path(job.place.directory.uri) / about["files"].rpartition("/")[2])
-
-
-def rows(job: Job) -> list[dict[str, str]]:
-    with (Path(job.place.directory.uri) / "metrics.csv").open() as file:
-        found = list(csv.DictReader(file))
-    return [{name: row[name] for name in row if name not in ("samples/s", "waiting")} for row in found]
+from tests.training.worker import Stopped, begun, job_of, rows, train, weights
 
 
 @pytest.mark.parametrize("method", ["full", "lora", "prefix", "pvse", "pcme", "dive"])
@@ -278,158 +214,6 @@ def test_a_full_disk_while_saving_keeps_what_was_saved(
     assert newest_step(job.place.checkpoints) == 2
     monkeypatch.undo()
     assert "going on from step 2 of" in train(job)[0]
-
-
-def test_weights_are_gone_on_from_under_another_name(tmp_path: Path) -> None:
-    first = job_of(tmp_path / "a", max_steps=4)
-    train(first)
-    second = job_of(tmp_path / "b", max_steps=4, start=first.place.directory.uri, learning_rate=1e-12)
-    train(second)
-    for name, value in weights(first).items():
-        np.testing.assert_allclose(weights(second)[name], value, atol=1e-6)
-    with pytest.raises(RecipeError, match=r"finetune\.start: .* by method full; its weights fit that model"):
-        train(job_of(tmp_path / "c", method="lora", start=first.place.directory.uri))
-
-
-def test_of_averaged_weights_the_average_is_gone_on_from(tmp_path: Path) -> None:
-    first = job_of(tmp_path / "a", max_steps=4, ema=0.5)
-    train(first)
-    second = job_of(tmp_path / "b", max_steps=1, start=first.place.directory.uri, learning_rate=1e-12)
-    train(second)
-    for name, value in weights(first).items():
-        np.testing.assert_allclose(weights(second)[name], value, atol=1e-6)
-    mixed = job_of(tmp_path / "c", max_steps=4, interpolate=[1])
-    train(mixed)
-    with pytest.raises(RecipeError, match=r"was interpolated, .* name what it holds as finetune\.model"):
-        train(job_of(tmp_path / "d", start=mixed.place.directory.uri))
-
-
-@pytest.mark.parametrize(
-    ("method", "then", "named"),
-    [
-        ("lora", {"adapter": {"rank": 2}}, r"finetune\.adapter\.rank 2, and here it is 8"),
-        ("lora", {"adapter": {"alpha": 4}}, r"finetune\.adapter\.alpha 4\.0, and here it is 8\.0"),
-        ("pvse", {"adapter": {"embeddings": 1}}, r"finetune\.adapter\.embeddings 1, and here it is 2"),
-        (
-            "full",
-            {"towers": ["text"]},
-            r"finetune\.towers \['text'\], and here it is \['image', 'text'\]",
-        ),
-    ],
-)
-def test_weights_of_another_shape_are_not_gone_on_from(
-    tmp_path: Path, method: str, then: dict[str, Any], named: str
-) -> None:
-    first = job_of(tmp_path / "a", method=method, max_steps=1, **then)
-    train(first)
-    second = job_of(tmp_path / "b", method=method, start=first.place.directory.uri)
-    with pytest.raises(RecipeError, match=rf"finetune\.start: \S* was trained with {named}; set"):
-        check_start(second.settings)
-    with pytest.raises(RecipeError, match="holds no whole checkpoint"):
-        check_start(begun(second, start=str(tmp_path / "nothing")).settings)
-
-
-def test_a_damaged_start_is_told_and_the_checkpoint_before_it_taken(tmp_path: Path) -> None:
-    first = job_of(tmp_path / "a", max_steps=4)
-    train(first)
-    newest = Path(first.place.checkpoints.uri) / "step-00000004" / "weights.safetensors"
-    newest.write_bytes(newest.read_bytes()[:-9])
-    said = train(job_of(tmp_path / "b", max_steps=1, start=first.place.directory.uri))
-    assert any("weights.safetensors has" in line and "step-00000002 is used instead" in line for line in said)
-    assert f"starting from {first.place.directory.uri}, step-00000002" in said
-
-
-def test_what_is_mixed_in_is_what_training_began_with(tmp_path: Path) -> None:
-    """Also where the directory that it started from has gone since."""
-    first = job_of(tmp_path / "a", max_steps=2)
-    train(first)
-    wanted = weights(first)
-    mixed = job_of(tmp_path / "b", max_steps=4, start=first.place.directory.uri, interpolate=[0])
-    with pytest.raises(Stopped):
-        train(mixed, stop_after=3)
-    shutil.rmtree(first.place.directory.uri)
-    train(mixed)
-    assert all(np.array_equal(weights(mixed)[name], value) for name, value in wanted.items())
-
-
-def test_a_resumed_training_needs_its_start_no_more(tmp_path: Path) -> None:
-    first = job_of(tmp_path / "a", max_steps=2)
-    train(first)
-    second = job_of(tmp_path / "b", max_steps=4, start=first.place.directory.uri)
-    with pytest.raises(Stopped):
-        train(second, stop_after=3)
-    shutil.rmtree(first.place.directory.uri)
-    assert train(second)[0].startswith("going on from step 2 of")
-
-
-def test_the_best_mixture_of_old_and_new_weights(tmp_path: Path) -> None:
-    for method in ("full", "lora"):
-        job = job_of(tmp_path / method, method=method, interpolate=[0, 1], learning_rate=1e-12)
-        train(job)
-        found = job.place.about()["interpolation"]
-        # All shares score alike: the smallest is taken, which is the model as it was.
-        assert found["share"] == 0 and [share for share, _ in found["tried"]] == [0, 1]
-
-
-def test_the_model_is_that_of_the_best_validation_where_that_is_wanted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    job = job_of(tmp_path / "a", select="best")
-    # Of three validations the first is the best, and that before training still better.
-    told = chain((0, -1, -2), repeat(1))
-    monkeypatch.setattr(working, "score", lambda scores: next(told))
-    said = train(job)
-    assert "the model is that of step 5, the best of the validations on the way" in said
-    assert "before training the model was better on the held-out images than at any step" in said
-    about = job.place.about()
-    assert (about["steps"], about["steps_in_all"]) == (5, 14)
-    card = (job.place.directory / "README.md").read_bytes().decode()
-    assert "for 5 steps on" in card and "Training went on to step 14" in card
-    kept = load_file(Path(job.place.checkpoints.uri) / "step-00000005" / "weights.safetensors")
-    found = {f"backbone.model.{name}": value for name, value in weights(job).items()}
-    assert all(np.array_equal(value, found[name]) for name, value in kept.items())
-    # The same without it is that of the last step; killed at its end, the best is found again.
-    last = job_of(tmp_path / "b")
-    train(last)
-    assert last.place.about()["steps"] == 14 and "steps_in_all" not in last.place.about()
-    (job.place.directory / "connote.json").delete()
-    train(job)
-    assert job.place.about() == about
-    # And another training goes on from it.
-    more = job_of(tmp_path / "c", max_steps=1, start=job.place.directory.uri, learning_rate=1e-12)
-    train(more)
-    for name, value in weights(job).items():
-        np.testing.assert_allclose(weights(more)[name], value, atol=1e-6)
-    with pytest.raises(RecipeError, match=r"select: chosen on held-out images; set data\.validation above 0"):
-        job_of(tmp_path / "d", select="best", data={"validation": 0})
-
-
-def test_a_damaged_best_does_not_drive_out_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    job = job_of(tmp_path, select="best", keep=1)
-    by_step = {5: 0.9, 10: 0.8, 14: 0.1}
-
-    def score(scores: Any) -> float:
-        return by_step.get(steps[-1], 0.0)
-
-    steps = [0]
-    monkeypatch.setattr(working, "score", score)
-    keep = working._Worker._keep
-
-    def noted(self: Any, scores: Any) -> None:
-        steps.append(self.state.step)
-        keep(self, scores)
-
-    monkeypatch.setattr(working._Worker, "_keep", noted)
-    with pytest.raises(Stopped):
-        train(job, stop_after=8)
-    damaged = Path(job.place.checkpoints.uri) / "step-00000005" / "weights.safetensors"
-    damaged.write_bytes(damaged.read_bytes()[:-9])
-    assert "the model is that of step 10, the best of the validations on the way" in train(job)
-
-
-def test_a_best_step_needs_several_validations(tmp_path: Path) -> None:
-    said = train(job_of(tmp_path, select="best", max_steps=3, validate_every=5))
-    assert any("only validation is at the end; set finetune.validate_every below 3" in line for line in said)
 
 
 def test_changed_settings_are_refused_by_name(tmp_path: Path) -> None:
