@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import signal
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -19,19 +21,23 @@ from engine.recipe import load_recipe
 from engine.rundir import RunDirectory
 from engine.training import trainer
 from tests.flow.runs import descendants
+from tests.process import Run
 from tests.training import runs
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("on_ray")]
 
 
 WORKERS = 2
+#: A step takes some 15 ms: so many that none of the trainings that are disturbed ends before that.
+EPOCHS = 12
+STEPS = 12 * EPOCHS
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run trained by two workers that nothing disturbed."""
     root = tmp_path_factory.mktemp("undisturbed")
-    runs.finish(runs.mined(root, workers=WORKERS))
+    runs.finish(runs.mined(root, workers=WORKERS, epochs=EPOCHS))
     return root
 
 
@@ -50,15 +56,15 @@ def checkpoints(root: Path) -> list[str]:
 
 @pytest.mark.parametrize("kept", [3])
 def test_a_killed_driver_goes_on(undisturbed: Path, tmp_path: Path, kept: int) -> None:
-    recipe = runs.mined(tmp_path, workers=WORKERS)
+    recipe = runs.mined(tmp_path, workers=WORKERS, epochs=EPOCHS)
     process = runs.start(recipe)
-    # Who is to be gone is looked up first: on a quiet machine the last steps take less time than that.
-    process.wait_for(lambda: steps(tmp_path) >= 1, 300)
-    children = psutil.Process(process.pid).children(recursive=True)
+    workers = workers_of(process)
     process.wait_for(lambda: steps(tmp_path) >= 3 * kept, 300)
-    process.send_signal(signal.SIGKILL)
+    # Left alone, workers notice only after a second or two that nobody is there, and train on until then.
+    for victim in (process, *workers):
+        victim.send_signal(signal.SIGKILL)
     process.wait()
-    process.wait_for(lambda: not any(child.is_running() and child.status() != "zombie" for child in children))
+    process.wait_for(lambda: gone(workers))
     assert not (tmp_path / "run/models/full/connote.json").exists(), "the kill came too late"
     text = runs.finish(recipe)
     assert "going on from step" in text
@@ -85,10 +91,9 @@ def test_a_run_that_mines_nothing_is_cataloged_anew(
 
 
 def test_a_killed_worker_is_replaced(undisturbed: Path, tmp_path: Path) -> None:
-    process = runs.start(runs.mined(tmp_path, workers=WORKERS))
+    process = runs.start(runs.mined(tmp_path, workers=WORKERS, epochs=EPOCHS))
+    victims = workers_of(process)
     process.wait_for(lambda: bool(checkpoints(tmp_path)), 300)
-    victims = descendants(process, "RayTrainWorker")
-    assert len(victims) >= WORKERS
     victims[-1].kill()
     text = process.end(600)
     assert process.returncode == 0, text
@@ -97,7 +102,7 @@ def test_a_killed_worker_is_replaced(undisturbed: Path, tmp_path: Path) -> None:
 
 
 def test_ctrl_c_stops_it_and_says_how_to_go_on(undisturbed: Path, tmp_path: Path) -> None:
-    recipe = runs.mined(tmp_path, workers=1)
+    recipe = runs.mined(tmp_path, workers=1, epochs=EPOCHS)
     process = runs.start(recipe)
     process.wait_for(lambda: bool(checkpoints(tmp_path)), 300)
     children = psutil.Process(process.pid).children(recursive=True)
@@ -105,20 +110,27 @@ def test_ctrl_c_stops_it_and_says_how_to_go_on(undisturbed: Path, tmp_path: Path
     text = process.end(120)
     assert process.returncode == 130, text
     assert "stopped; run the same command to go on from here" in text
-    process.wait_for(lambda: not any(child.is_running() and child.status() != "zombie" for child in children))
+    process.wait_for(lambda: gone(children))
 
 
 def test_a_lost_node(undisturbed: Path, tmp_path: Path) -> None:
-    recipe = runs.mined(tmp_path, workers=WORKERS)
+    recipe = runs.mined(tmp_path, workers=WORKERS, epochs=EPOCHS)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     try:
         node = cluster.add_node(num_cpus=2)
         process = runs.start(recipe, "--address", cluster.address)
+        raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
         process.wait_for(lambda: bool(checkpoints(tmp_path)), 300)
+        # A machine takes its workers along; of a raylet that dies alone they hear in a second or two.
+        workers = raylet.children(recursive=True)
         cluster.remove_node(node, allow_graceful=False)
+        for worker in workers:
+            with suppress(psutil.NoSuchProcess):
+                worker.kill()
         cluster.add_node(num_cpus=2)
         text = process.end(600)
         assert process.returncode == 0, text
+        assert "a worker was lost" in text
     finally:
         cluster.shutdown()
     same(tmp_path, undisturbed)
@@ -149,7 +161,17 @@ def test_the_model_loads_elsewhere(undisturbed: Path) -> None:
     card = (directory / "README.md").read_text()
     assert "open_clip" in card and "t2i" in card
     about = json.loads((directory / "connote.json").read_text())
-    assert about["steps"] == 48 and set(about["before"]) == set(about["validation"])
+    assert about["steps"] == STEPS and set(about["before"]) == set(about["validation"])
+
+
+def workers_of(process: Run) -> list[psutil.Process]:
+    """The processes that train for a run, as soon as all are there: before the first step."""
+    process.wait_for(lambda: len(descendants(process, "RayTrainWorker")) == WORKERS, 300)
+    return descendants(process, "RayTrainWorker")
+
+
+def gone(processes: Sequence[psutil.Process]) -> bool:
+    return not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in processes)
 
 
 def steps(root: Path) -> int:
