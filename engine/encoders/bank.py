@@ -18,6 +18,7 @@ from engine.encoders.protocol import Card, Encoder
 from engine.encoders.vectors import checked
 from engine.errors import EngineDied, RecipeError
 from engine.generation.meter import Meter
+from engine.priority import give_way
 from engine.recipe import Embed
 
 
@@ -41,7 +42,8 @@ class EncoderBank:
         self.settings = settings
         self._names = [EncoderName.parse(text) for text in settings.encoders]
         self._loaded: dict[EncoderName, Encoder] = {}
-        self._prepare = ThreadPoolExecutor(max(2, round(settings.cpus)), "prepare")
+        beside = None if settings.gpus else give_way
+        self._prepare = ThreadPoolExecutor(max(2, round(settings.cpus)), "prepare", beside)
         # One thread for all models: two batches at once would only take turns at the same device.
         self._compute = ThreadPoolExecutor(1, "encode")
         if not settings.gpus:
@@ -61,7 +63,7 @@ class EncoderBank:
             EngineDied: the device failed, and with it this process.
         """
         with self.meter.working(len(pictures)):
-            encoder: Encoder = await self._run(self._encoder, name)
+            encoder = await self._ready(name)
             loop = asyncio.get_running_loop()
             prepared = await asyncio.gather(
                 *(loop.run_in_executor(self._prepare, encoder.prepare, picture) for picture in pictures)
@@ -73,16 +75,23 @@ class EncoderBank:
     async def embed_texts(self, name: EncoderName, texts: Sequence[str]) -> NDArray[np.float32]:
         """(n, width) or (n, text_vectors, width); see `Encoder.embed_texts` and `embed_images`."""
         with self.meter.working(len(texts)):
-            encoder: Encoder = await self._run(self._encoder, name)
+            encoder = await self._ready(name)
             vectors = await self._run(encoder.embed_texts, texts)
         self.meter.count(requests=len(texts))
         return checked(name.text, vectors, len(texts), Card.of(encoder), of_texts=True)
 
     async def longer(self, name: EncoderName, texts: Sequence[str]) -> int:
         """How many of the texts the encoder cuts; 0 where it does not say. See `Encoder.longer`."""
-        encoder: Encoder = await self._run(self._encoder, name)
+        encoder = await self._ready(name)
         count = getattr(encoder, "longer", None)
         return await self._run(count, texts) if count and texts else 0
+
+    async def _ready(self, name: EncoderName) -> Encoder:
+        """The encoder; not behind a batch that is computed, beside which others are to be prepared."""
+        if name in self._loaded:
+            return self._loaded[name]
+        encoder: Encoder = await self._run(self._encoder, name)
+        return encoder
 
     async def _run(self, function: Callable[..., Any], *arguments: Any) -> Any:
         try:

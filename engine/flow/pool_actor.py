@@ -24,6 +24,7 @@ from engine.flow.report import PartReport, StageReport
 from engine.flow.turns import Turns
 from engine.generation import build_generator
 from engine.generation.protocol import Generator, Request
+from engine.priority import give_way
 from engine.recipe import Embed, Sampling
 from engine.stages import Part, Slices, Stage, Tally
 
@@ -48,7 +49,8 @@ class PoolActor:
         self.deaths = deaths  # a handle on the session's `Deaths`
         self.turnstile = turnstile  # a handle on its `Turnstile`
         self.turns = Turns()
-        self.threads = ThreadPoolExecutor(max(2, round(pool.settings.cpus)), "decode")
+        beside = give_way if pool.embeds_on_processors else None
+        self.threads = ThreadPoolExecutor(max(2, round(pool.settings.cpus)), "decode", beside)
         self.engine: Generator | EncoderBank | None = None
         self.building = asyncio.Lock()
         self.started = time.monotonic()

@@ -50,9 +50,14 @@ class Pool:
         return self.stages[0].engine
 
     @property
+    def embeds_on_processors(self) -> bool:
+        """Whether encoders compute in its actors' processes, on the processors that decode their images."""
+        return isinstance(self.settings, Embed) and not self.settings.gpus
+
+    @property
     def environment(self) -> dict[str, str]:
         """Variables of its actors' processes, without those that the user has set."""
-        if not isinstance(self.settings, Embed) or self.settings.gpus:
+        if not self.embeds_on_processors:
             return {}
         return {name: value for name, value in _KEEP_MEMORY.items() if name not in os.environ}
 
