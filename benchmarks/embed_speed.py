@@ -2,9 +2,9 @@
 
 Models of open_clip with random weights, in batches of 32; three sets of JPEGs, two questions. A ViT-B-32
 takes images of 640 x 480, as MS-COCO has them, and of 6000 x 4000, as a camera writes them: the goals are
-0.95 of the loop and 1.5 of clip-retrieval, and on two cores no set reaches both. On the small ones a
-processor spends nearly all of its time in the model's matrix products, on every side; on the large ones
-each image costs a core 100 ms in the model and 50 in the decoder, or 300 where all of the JPEG is decoded.
+0.95 of the loop and 1.5 of clip-retrieval. On the small ones a processor spends nearly all of its time in the
+model's matrix products, on every side, so that only the first can be reached; on the large ones each image
+costs a core 100 ms in the model and 50 in the decoder, or 300 where all of the JPEG is decoded.
 The third set asks how well decoding is done, as it is most of the work beside a GPU with any model: images
 of 3000 x 2000 under a ViT-S-32 of two layers, which leaves both cores of a small machine to the decoder.
 The engine reads, decodes, computes and commits Parquet; the loop (`benchmarks/embed_speed_loop.py`) keeps
