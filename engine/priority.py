@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from contextlib import suppress
 
 #: Niceness is a weight: of a processor that both want, a thread this much behind gets a tenth.
 _BEHIND, _LAST = 10, 19
@@ -20,5 +21,6 @@ def give_way() -> None:
     if sys.platform != "linux":
         return  # elsewhere niceness is the whole process's
     thread = threading.get_native_id()
-    niceness = os.getpriority(os.PRIO_PROCESS, thread)
-    os.setpriority(os.PRIO_PROCESS, thread, min(niceness + _BEHIND, _LAST))
+    with suppress(OSError):  # a container that forbids it costs time, and no images
+        niceness = os.getpriority(os.PRIO_PROCESS, thread)
+        os.setpriority(os.PRIO_PROCESS, thread, min(niceness + _BEHIND, _LAST))

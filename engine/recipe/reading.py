@@ -14,7 +14,8 @@ from engine.errors import RecipeError
 from engine.recipe.analysis import Cluster, Polysemy, Sample
 from engine.recipe.embedding import Embed
 from engine.recipe.evaluation import Calibration, Difficulty, Evaluate, Preference, TestSet
-from engine.recipe.finetune import Adapter, Finetune, TrainingData
+from engine.recipe.finetune import Finetune
+from engine.recipe.finetune_parts import Adapter, TrainingData
 from engine.recipe.generators import OpenAI, Scripted, Vllm
 from engine.recipe.inputs import Images, Run
 from engine.recipe.stages import Associate, Caption, Describe, VQAScore

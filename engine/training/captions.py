@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from engine.export.mined import MinedSample
-from engine.recipe.finetune import TrainingData
+from engine.recipe.finetune_parts import TrainingData
 from engine.schema import LEVELS
 
 #: The level of captions that came with the images.

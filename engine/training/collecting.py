@@ -12,7 +12,8 @@ import ray
 
 from engine.export.mined import MinedRun, SampleReader
 from engine.flow.spread import call, each, slices
-from engine.recipe.finetune import Finetune, TrainingData
+from engine.recipe.finetune import Finetune
+from engine.recipe.finetune_parts import TrainingData
 from engine.storage import Location
 from engine.training.captions import Collected, collect
 from engine.training.pairs import join

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,7 @@ from engine.training.ema import Average
 from engine.training.load import load_backbone
 from engine.training.method import Method
 from engine.training.methods import build_method
-from engine.training.optimization import build_optimizer
+from engine.training.optimization import build_optimizer, clip_gradients
 from engine.training.result import trained_weights
 from engine.training.start import start_weights
 from engine.training.stretches import Stretches
@@ -76,6 +77,28 @@ class TrainingState:
     def weights(self) -> dict[str, Parameter]:
         """The parameters that are trained, by name."""
         return trained_weights(self.method)
+
+    def update(self, clip_norm: float | None) -> float | None:
+        """Step by the gradients; returns their length, or None if it is no number and all is as it was."""
+        weights = list(self.weights.values())
+        if self.scaler:
+            self.scaler.unscale_(self.optimizer)
+        norm = clip_gradients(weights, clip_norm)
+        if self.scaler:
+            # What overflows in float16 is left out by the scaler, which then takes a smaller factor.
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            # At a factor below 1 nothing has overflowed: the gradient itself is no number.
+            if not math.isfinite(norm):
+                return norm if self.scaler.get_scale() >= 1 else None
+        elif math.isfinite(norm):
+            self.optimizer.step()
+        else:
+            return None
+        self.method.settle()
+        if self.average:
+            self.average.update()
+        return norm
 
     def kept(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """What a checkpoint holds: the weights, and everything else.

@@ -18,7 +18,7 @@ from engine.training.finish import finish, keep_start
 from engine.training.job import Job
 from engine.training.loader import Loader
 from engine.training.logs import Logs
-from engine.training.optimization import clip_gradients, rate_at, set_rates
+from engine.training.optimization import rate_at, set_rates
 from engine.training.pairs_file import Pairs
 from engine.training.reader import ImageReader
 from engine.training.state import TrainingState
@@ -178,36 +178,13 @@ class _Worker:
         if not math.isfinite(done.loss):
             self._leave_out(batch, f"its loss is {done.loss}")
             return
-        norm = self._update()
+        norm = state.update(settings.clip_norm)
         if norm is None:
             self._leave_out(batch, f"its loss is {done.loss:.4g}, but its gradient is no number")
             return
         self.pairs_since += done.pairs
         if (state.step + 1) % settings.log_every == 0:
             self._log(done.loss, norm)
-
-    def _update(self) -> float | None:
-        """Step; returns the gradient's length, or None if it is no number, which leaves all as it was."""
-        state = self.state
-        weights = list(state.weights.values())
-        if state.scaler:
-            state.scaler.unscale_(state.optimizer)
-        norm = clip_gradients(weights, self.settings.clip_norm)
-        if state.scaler:
-            # What overflows in float16 is left out by the scaler, which then takes a smaller factor.
-            state.scaler.step(state.optimizer)
-            state.scaler.update()
-            # At a factor below 1 nothing has overflowed: the gradient itself is no number.
-            if not math.isfinite(norm):
-                return norm if state.scaler.get_scale() >= 1 else None
-        elif math.isfinite(norm):
-            state.optimizer.step()
-        else:
-            return None
-        state.method.settle()
-        if state.average:
-            state.average.update()
-        return norm
 
     def _leave_out(self, batch: LocalBatch, reason: str, way_out: str = _CALMER) -> None:
         """Note a batch that nothing can be learned from; all workers come here together."""

@@ -66,3 +66,12 @@ def test_what_prepares_gives_way_to_what_computes(monkeypatch: pytest.MonkeyPatc
     asyncio.run(EncoderBank(Embed(encoders=(NAME,))).embed_images(EncoderName.parse(NAME), red(1)))
     here = os.getpriority(os.PRIO_PROCESS, 0)
     assert found == {"prepare": min(here + 10, 19), "embed": here}
+
+
+def test_where_priorities_are_forbidden_it_works_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*given: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "setpriority", refuse)
+    bank = EncoderBank(Embed(encoders=(NAME,)))
+    assert asyncio.run(bank.embed_images(EncoderName.parse(NAME), red(1))).shape == (1, 3)

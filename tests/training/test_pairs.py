@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from engine.errors import RecipeError, StorageError
 from engine.export.mined import MinedSample, SampleReader, open_run
-from engine.recipe.finetune import Finetune, TrainingData
+from engine.recipe.finetune import Finetune
+from engine.recipe.finetune_parts import TrainingData
 from engine.schema import LEVELS
 from engine.storage import Location, digest_of, locate
 from engine.training.captions import AGAIN

@@ -11,7 +11,8 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from engine.errors import RecipeError
-from engine.recipe.finetune import Adapter, Tower
+from engine.recipe.finetune import Tower
+from engine.recipe.finetune_parts import Adapter
 from engine.training.backbone import Backbone, tower_of
 
 #: Linear layers that make queries and values, or all three of an attention, as libraries name them.
