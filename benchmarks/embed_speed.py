@@ -10,7 +10,8 @@ of 3000 x 2000 under a ViT-S-32 of two layers, which leaves both cores of a smal
 The engine reads, decodes, computes and commits Parquet; the loop (`benchmarks/embed_speed_loop.py`) keeps
 its vectors in memory. It decodes ahead by threads or by worker processes, whichever is faster in the first
 round, and reduces JPEGs in their decoder as the engine does; its rate without that is printed once.
-Start-up is left out, and so are the first and the last four batches, when less is in flight.
+Start-up is left out, and so are the first and the last four batches, when less is in flight. Memory is that
+of a side's process with all that it starts, Ray's own among them, and what they share counted once.
 
 On all sides the model computes with one thread, and what prepares its images has the other core, as a GPU
 has nobody else on it. With both of two cores under the model's threads Ray's idle processes alone take some
@@ -34,7 +35,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -43,6 +43,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from benchmarks import watched
 from benchmarks.outcome import Outcome, median
 
 BATCH, THREADS, WORKERS, IN_FLIGHT = 32, 1, 2, 2
@@ -104,18 +105,22 @@ def run(quick: bool, own: Path | None, names: list[str]) -> list[Outcome]:
 def measure(images: Path, root: Path, rounds: int) -> dict[str, list[float]]:
     """Images/s of each side in each round; the sides of a round run one after the other."""
     rates: dict[str, list[float]] = {}
-    loops = list(LOOPS)
+    loops, peaks = list(LOOPS), dict[str, float]()
     for index in range(rounds):
-        told = {"engine": side("ours", images, root, f"run{index}")}
+        found = {"engine": side("ours", images, root, f"run{index}")}
         for label in loops:
-            told[label] = side("loop", images, root, *LOOPS[label])
+            found[label] = side("loop", images, root, *LOOPS[label])
         if python := os.environ.get("CONNOTE_CLIP_RETRIEVAL"):
-            told["clip-retrieval"] = clip_retrieval(python, images, root, index)
+            found["clip-retrieval"] = clip_retrieval(python, images, root, index)
+        told = {label: rate for label, (rate, _) in found.items()}
         line = "; ".join(f"{label} {rate:.1f}" for label, rate in told.items())
         print(f"  {line} images/s", flush=True)
         loops = [max(("threads", "workers"), key=told.__getitem__)] if index == 0 else loops
-        for label, rate in told.items():
+        for label, (rate, peak) in found.items():
             rates.setdefault(label, []).append(rate)
+            peaks[label] = max(peaks.get(label, 0), peak)
+    line = "; ".join(f"{label} {peak:,.0f}" for label, peak in peaks.items())
+    print(f"  {line} MiB at most")
     check_same(root)
     return {label: told for label, told in rates.items() if len(told) == rounds}
 
@@ -169,19 +174,19 @@ def write_model(directory: Path, name: str, layers: int) -> None:
     (directory / "open_clip_config.json").write_text(json.dumps(told))
 
 
-def side(name: str, images: Path, root: Path, *more: str) -> float:
-    """Images/s of the engine or of a loop, in a process of its own."""
+def side(name: str, images: Path, root: Path, *more: str) -> tuple[float, float]:
+    """Images/s and peak MiB of the engine or of a loop, in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.embed_speed", f"--{name}", str(images), str(root), *more]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return float(done.stdout.split()[-1])
+    printed, peak = watched.run(command)
+    return float(printed), peak
 
 
-def clip_retrieval(python: str, images: Path, root: Path, index: int) -> float:
-    """Images/s of clip-retrieval."""
+def clip_retrieval(python: str, images: Path, root: Path, index: int) -> tuple[float, float]:
+    """Images/s and peak MiB of clip-retrieval."""
     out = root / f"clip-retrieval{index}"
     arguments = [str(images), str(root / "model"), str(out), *map(str, (BATCH, THREADS, WORKERS))]
-    done = subprocess.run([python, str(PEER), *arguments], stdout=subprocess.PIPE, text=True, check=True)
-    return steady(json.loads(done.stdout.splitlines()[-1]))
+    printed, peak = watched.run([python, str(PEER), *arguments])
+    return steady(json.loads(printed)), peak
 
 
 def ours(images: Path, root: Path, out: str) -> float:
