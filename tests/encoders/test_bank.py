@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import threading
 from typing import Any
 
@@ -53,7 +52,6 @@ def test_a_batch_is_prepared_while_another_is_computed(monkeypatch: pytest.Monke
     assert [vectors.shape for vectors in asyncio.run(two())] == [(3, 3), (2, 3)]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="threads have a priority of their own on Linux alone")
 def test_what_prepares_gives_way_to_what_computes(monkeypatch: pytest.MonkeyPatch) -> None:
     found = dict[str, int]()
     prepare, embed = own.Colours.prepare, own.Colours.embed_images
