@@ -59,6 +59,8 @@ def nearest(
         raise ValueError(
             f"queries have {queries.shape[1:]} dimensions, the gallery {gallery.shape[1:]}: other encoders"
         )
+    # Rows are taken one by one later; of an array with gaps each taking would copy all of it.
+    gallery = np.require(gallery, requirements=["C", "A"])
     found = [
         _search_block(torch.as_tensor(part, device=device), gallery, k, first)
         for part in _blocks(queries, QUERY_ROWS)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine.neighbours import Nearest, candidates, merge, nearest, search
+from engine.neighbours import Nearest, candidates, merge, nearest, precision, search
 from engine.polysemy.sphere import directions
 
 
@@ -17,7 +17,7 @@ def brute_force(queries: np.ndarray, gallery: np.ndarray, k: int) -> np.ndarray:
     return np.lexsort((rows, -products), axis=1)[:, :k]
 
 
-@pytest.fixture(params=[(3, 7), (64, 100), (1024, 8192)])
+@pytest.fixture(params=[(3, 7), (16, 64), (64, 100), (1024, 8192)])
 def _blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "QUERY_ROWS", request.param[0])
     monkeypatch.setattr(search, "GALLERY_ROWS", request.param[1])
@@ -60,6 +60,28 @@ def test_rows_that_low_precision_cannot_tell_apart() -> None:
     assert (nearest(queries, rising, 20).rows == brute_force(queries, rising, 20)).all()
 
 
+@pytest.mark.usefixtures("_blocks")
+@pytest.mark.parametrize("side", [1, -1])
+@pytest.mark.parametrize("k", [1, 2, 30])
+def test_cosines_of_one_sign(side: int, k: int) -> None:
+    """Columns are looked at in groups while all bars are positive; here they are, or none is."""
+    rng = np.random.default_rng(6)
+    axis = units(1, 24)
+    queries = directions(axis + rng.normal(size=(20, 24)) * 0.1)[0].astype(np.float32)
+    gallery = directions(side * axis + rng.normal(size=(1280, 24)) * 0.1)[0].astype(np.float32)
+    assert (nearest(queries, gallery, k).rows == brute_force(queries, gallery, k)).all()
+
+
+def test_a_gallery_that_lies_in_memory_otherwise() -> None:
+    """Its rows are taken one by one for their exact scores, whatever its strides."""
+    queries, gallery = units(6, 32, 1), units(500, 32, 2)
+    plain = nearest(queries, gallery, 9)
+    wide = np.repeat(gallery, 2, axis=1)
+    for other in (np.asfortranarray(gallery), wide[:, ::2], gallery[::-1].copy()[::-1]):
+        found = nearest(queries, other, 9)
+        assert (found.rows == plain.rows).all() and (found.scores == plain.scores).all()
+
+
 def test_the_error_bound_holds() -> None:
     left, right = torch.as_tensor(units(200, 384, 4)), torch.as_tensor(units(300, 384, 5))
     right[:200] = left + 1e-3 * right[:200]
@@ -68,7 +90,7 @@ def test_the_error_bound_holds() -> None:
         low = left.to(dtype)
         error = ((low @ right.to(dtype).T).double() - exact).abs()
         rounding = exact.abs() * torch.finfo(dtype).eps / 2
-        assert (error <= 1.01 * (candidates.error_of(left, low)[:, None] + rounding)).all()
+        assert (error <= 1.01 * (precision.error_of(left, low)[:, None] + rounding)).all()
 
 
 def test_slices_merge_to_the_whole_in_any_order() -> None:
