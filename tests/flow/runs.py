@@ -92,13 +92,14 @@ def stamps(out: Path) -> dict[str, tuple[int, int]]:
     return {str(path.relative_to(out)): (path.stat().st_ino, path.stat().st_mtime_ns) for path in paths}
 
 
-def descendants(process: Run, title: str) -> list[psutil.Process]:
-    """The processes that a run started, directly or not, with this in their title."""
+def descendants(process: Run, title: str, but: str | None = None) -> list[psutil.Process]:
+    """The processes that a run started, directly or not, with this in their title, and not that."""
     assert process.poll() is None, f"the run has ended ({process.returncode}):\n{process.said()}"
     found = []
     for child in psutil.Process(process.pid).children(recursive=True):
         with suppress(psutil.NoSuchProcess):
-            if title in " ".join(child.cmdline()):
+            words = " ".join(child.cmdline())
+            if title in words and (but is None or but not in words):
                 found.append(child)
     return found
 
