@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -63,7 +64,7 @@ def measurement_of(
         "settings": recipe.polysemy.model_dump(mode="json", exclude={"cpus", "gpus", "show"}),
         "seed": recipe.run.seed,
         "vectors": [table.state(plan) for table in tables],
-        "clustering": clustering.fingerprint if clustering else None,
+        "clustering": [clustering.fingerprint, clustering.fitted()] if clustering else None,
         "parts": digest_of(*plan["part"].to_pylist()),
     }
     return Measurement.of(run, decided_by)
@@ -76,7 +77,9 @@ def told_by(recipe: Recipe, mined: MinedRun) -> str:
     captions: list[str] = []
     if "caption" in mined.fingerprints:
         tables = mined.tables("caption")
-        captions = [mined.fingerprints["caption"], *sorted(tables.done()), *sorted(tables.failed())]
+        # A retry may mend some of a part's captions, and leave others.
+        failed = json.dumps(list(tables.failures_of(tables.failed())))
+        captions = [mined.fingerprints["caption"], *sorted(tables.done()), failed]
     return digest_settings({**settings, "caption": digest_of(*captions), "seed": recipe.run.seed})
 
 

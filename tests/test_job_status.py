@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,7 @@ from engine.recipe import Recipe
 from engine.rundir import RunDirectory
 from engine.schema import PLAN
 from engine.stages import build_stages
-from engine.storage import locate
+from engine.storage import StageTables, locate
 
 ENCODER = "open_clip:terrarium"
 PARTS, ROWS = 3, 4
@@ -145,6 +147,30 @@ def test_what_tells_of_the_clusters_changes(run: RunDirectory) -> None:
     assert states(run, made)["cluster"].work == ""
     other = states(run, recipe(cluster={**made.cluster.model_dump(), "terms": 3}))["cluster"]
     assert other.work == "sum up, draw the map" and other.there and other.parts_done == PARTS
+
+
+def test_a_retry_that_mends_some_of_a_parts_captions_is_told(run: RunDirectory) -> None:
+    tables = StageTables(run.root / "stages" / "caption-abc")
+    mined: Any = SimpleNamespace(fingerprints={"caption": "abc"}, tables=lambda stage: tables)
+    made, told = recipe(), []
+    for errors in (["late", "late"], ["late", None]):
+        tables.commit("part-0", pa.table({"error": pa.array(errors, pa.string())}), replace=True)
+        told.append(told_by(made, mined))
+    assert told[0] != told[1]
+
+
+def test_a_measurement_is_of_one_fit(run: RunDirectory) -> None:
+    """In the mode `scale` a fit that is made again has other clusters by the same names."""
+    made = recipe()
+    embed(run, made)
+    place, found = clustering(run, made), set[str]()
+    for about in (None, {"mode": "scale", "folder": "tables-1"}, {"mode": "scale", "folder": "tables-2"}):
+        if about:
+            (place.fit / "fit.json").write_bytes(json.dumps(about).encode())
+        plan = run.read_plan()
+        assert plan is not None
+        found.add(measurement_of(made, run, tables_of(sources_of(made, run)), place, plan).fingerprint)
+    assert len(found) == 3
 
 
 def test_a_sample_counts_if_it_is_of_these_clusters(run: RunDirectory) -> None:

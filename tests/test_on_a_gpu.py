@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from engine.difficulty.histogram import Histogram
 from engine.encoders import EncoderName, load_encoder
 from engine.neighbours import nearest
+from engine.polysemy.sampling import farthest_points
 from engine.retrieval.cosines import Cosines
 from engine.retrieval.ranks import Matches, ranks
 from engine.terrarium import scene
@@ -51,6 +52,14 @@ def test_similarities_are_counted_into_the_same_bins() -> None:
     )
     np.testing.assert_array_equal(here.matching, there.matching)
     np.testing.assert_array_equal(here.others, there.others)
+
+
+def test_points_are_chosen_in_the_same_order() -> None:
+    points = np.random.default_rng(5).normal(size=(3000, 2)).astype(np.float32)
+    points[1000:1500] = points[:500]  # equal distances, of which the lower row is taken
+    here, there = (farthest_points(points, 400, device) for device in ("cpu", GPU))
+    np.testing.assert_array_equal(here.rows, there.rows)
+    np.testing.assert_array_equal(here.distances, there.distances)
 
 
 def test_neighbours_are_the_same_and_in_the_same_order() -> None:

@@ -11,11 +11,15 @@ from engine.errors import RecipeError
 Name = Literal["cpu", "cuml"]
 
 
-def choose(name: Literal["auto", "cpu", "cuml"]) -> Name:
+def choose(name: Literal["auto", "cpu", "cuml"], gpus: float) -> Name:
     """The backend to use on this machine.
 
+    Args:
+        name: what the recipe asks for.
+        gpus: that were reserved. Ray shows a task the others as well, which somebody else may have.
+
     Raises:
-        RecipeError: cuml is asked for where there is no GPU or no cuML.
+        RecipeError: cuml is asked for where there is no GPU or no cuML, or none was reserved.
     """
     if name == "cpu":
         return "cpu"
@@ -24,6 +28,7 @@ def choose(name: Literal["auto", "cpu", "cuml"]) -> Name:
     lacking = [
         what
         for what, there in (
+            ("a GPU of its own (cluster.gpus)", gpus > 0),
             ("an NVIDIA GPU", torch.cuda.is_available()),
             ("the package cuML", find_spec("cuml") is not None),
         )
@@ -34,7 +39,7 @@ def choose(name: Literal["auto", "cpu", "cuml"]) -> Name:
     if name == "auto":
         return "cpu"
     raise RecipeError(
-        f"cluster.backend: cuml needs {' and '.join(lacking)}, which the node that fits does not have; "
+        f"cluster.backend: cuml needs {' and '.join(lacking)}, which the fit does not have; "
         "give the job GPUs (cluster.gpus) and requirements/gpu.txt, or write cpu or auto"
     )
 

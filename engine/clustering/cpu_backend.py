@@ -8,6 +8,7 @@ a plane of many rows: docs/methods.md has the figures. Both layouts share one gr
 from __future__ import annotations
 
 import warnings
+from importlib.metadata import version
 from typing import Any
 
 import hdbscan
@@ -43,6 +44,10 @@ for _compiled in (umap.umap_.smooth_knn_dist, umap.umap_.compute_membership_stre
 
 class CpuBackend:
     """See `Backend`."""
+
+    def versions(self) -> dict[str, str]:
+        """See `Backend`."""
+        return {name: version(name) for name in ("umap-learn", "hdbscan", "evoc")}
 
     def layouts(
         self, vectors: NDArray[Any], settings: Cluster, seed: int | None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import cuml
 import numpy as np
 from cuml.cluster import HDBSCAN
 from cuml.manifold import UMAP
@@ -20,6 +21,10 @@ _PARTITION_ROWS = 250_000
 
 class CumlBackend:
     """See `Backend`. Data lie in the host's memory; cuML moves what it needs."""
+
+    def versions(self) -> dict[str, str]:
+        """See `Backend`; asked of the module, since its package has another name for each CUDA."""
+        return {"cuml": cuml.__version__}
 
     def layouts(
         self, vectors: NDArray[Any], settings: Cluster, seed: int | None

@@ -6,7 +6,6 @@ import json
 import time
 import uuid
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,6 @@ from engine.neighbours import nearest
 from engine.recipe.analysis import Cluster
 from engine.storage import Location
 
-_LIBRARIES = {"cpu": ("umap-learn", "hdbscan", "evoc"), "cuml": ("cuml-cu13",)}
 _TREE = ("parent", "child", "lambda_val", "child_size")
 
 
@@ -159,7 +157,7 @@ def fit(
         "clusters": len(found.persistence),
         "layout_seconds": round(laid - started, 2),
         "cluster_seconds": round(time.monotonic() - laid, 2),
-        "versions": {name: version(name) for name in _LIBRARIES[backend]},
+        "versions": made.versions(),
     }
     placed = Placed(plane, space, found.label, found.strength, tree.outliers())
     return Fit(numbers, vectors, placed, found.persistence, found.tree, about)

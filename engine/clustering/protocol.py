@@ -32,6 +32,10 @@ class Clusters:
 class Backend(Protocol):
     """The two steps of a fit. With `seed` None a result may differ from run to run."""
 
+    def versions(self) -> dict[str, str]:
+        """The libraries that compute, and their versions, for people."""
+        ...
+
     def layouts(
         self, vectors: NDArray[Any], settings: Cluster, seed: int | None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

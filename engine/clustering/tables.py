@@ -55,6 +55,15 @@ class Clustering:
         """The directory of the fit."""
         return self.directory / "fit"
 
+    def fitted(self) -> str | None:
+        """What tells this fit from another one with the same settings; None before there is one.
+
+        In the mode `scale` each is another, and a seeded one is who computes it.
+        """
+        place = self.fit / "fit.json"
+        about = json.loads(place.read_text()) if place.exists() else {}
+        return about.get("folder" if about.get("mode") == "scale" else "backend")
+
     @property
     def tables(self) -> StageTables:
         """The table of each part; see `engine.schema.cluster_schema`."""

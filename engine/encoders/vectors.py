@@ -13,6 +13,8 @@ from engine.errors import RecipeError
 
 #: How far from 1 a vector's length may be that is compared by cosines, computed in half precision at worst.
 _OFF = 0.01
+#: How far it may be that was scaled in float32.
+_ROUNDING = 1e-6
 
 
 def unit_rows(outputs: torch.Tensor) -> NDArray[np.float32]:
@@ -37,7 +39,8 @@ def finite_rows(outputs: torch.Tensor) -> NDArray[np.float32]:
 def checked(name: str, vectors: Any, count: int, card: Card, of_texts: bool) -> NDArray[np.float32]:
     """What an encoder has given for so many pictures or texts, if it is what its card says.
 
-    One of somebody's own may give anything. What has no direction becomes NaN.
+    One of somebody's own may give anything. What has no direction becomes NaN; what was scaled to
+    length 1 in half precision is scaled again, since cosines are taken for products from here on.
 
     Raises:
         RecipeError: it has another shape, or vectors of other lengths than 1 where cosines are compared.
@@ -57,4 +60,6 @@ def checked(name: str, vectors: Any, count: int, card: Card, of_texts: bool) -> 
             "cosines; give its vectors length 1, or say how else they are compared: similarity = "
             "DotProduct() (engine.encoders.own_similarity)"
         )
-    return np.where(length > 0, found, np.float32(np.nan))
+    there = np.isfinite(length) & (length > 0)
+    scale = np.where(np.abs(length - 1) > _ROUNDING, length, np.float32(1))
+    return np.where(there, found / np.where(there, scale, np.float32(1)), np.float32(np.nan))

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from engine.analyses import is_made, note_made
-from engine.clustering.tables import Clustering
+from engine.clustering.tables import Clustering, numbers_in
 from engine.difficulty.tables import Division
 from engine.errors import RecipeError
 from engine.export.mined import open_run
@@ -18,6 +19,7 @@ from engine.flow.cluster import cluster
 from engine.flow.clustering import cluster_images
 from engine.flow.difficulty import divide_run
 from engine.flow.evaluate import evaluate
+from engine.flow.neighbourhood import on_map
 from engine.flow.pictures import draw_clusters, draw_curve, draw_map
 from engine.flow.polysemy import measure_polysemy
 from engine.flow.reach import check_reach
@@ -83,11 +85,18 @@ def analyse(
                 stack.enter_context(joining)
                 check_reach(address, run.root)
 
-        def once(result: Location, by: str, function: Callable[..., None], *arguments: Any) -> None:
+        def once(
+            result: Location,
+            by: str,
+            function: Callable[..., None],
+            *arguments: Any,
+            cpus: float = 1,
+            gpus: float = 0,
+        ) -> None:
             """Have a task make a file that is not there yet, or was made by something else."""
             if not is_made(result, by):
                 start_ray()
-                call(function, *arguments)
+                call(function, *arguments, cpus=cpus, gpus=gpus)
                 note_made(result, by)
 
         place = None
@@ -99,9 +108,11 @@ def analyse(
                 f"clusters   {place.clusters.uri}",
                 f"map        {place.directory.uri}/map.html, map.png",
             ]
-        if recipe.sample and place:
+        if recipe.cluster and recipe.sample and place:
             chosen = place.sample(recipe.sample.count)
-            once(chosen, place.fingerprint, _sample, place, recipe.sample.count, plan, chosen)
+            cpus, gpus = recipe.cluster.cpus, recipe.cluster.gpus
+            asked = place, recipe.sample.count, plan, chosen, "cuda" if gpus else "cpu"
+            once(chosen, place.fingerprint, _sample, *asked, cpus=cpus, gpus=gpus)
             lines.append(f"sample     {chosen.uri}")
         if recipe.polysemy:
             measured = measure_polysemy(recipe, run, place, start_ray, say)
@@ -120,18 +131,26 @@ def analyse(
     return lines
 
 
-def _sample(place: Clustering, count: int, plan: Sequence[Mapping[str, Any]], target: Location) -> None:
+def _sample(
+    place: Clustering, count: int, plan: Sequence[Mapping[str, Any]], target: Location, device: str
+) -> None:
     """Farthest-point sampling over the map (METHODS B7), as a table of ids in order of choice."""
     parts = slices([row["part"] for row in plan])
-    table = pa.concat_tables(results(each(parts, _places, place))).combine_chunks()
-    if count > len(table):
-        raise RecipeError(f"sample.count is {count:,}, and {len(table):,} images have a place; lower it")
-    points = np.stack([table["x"].to_numpy(), table["y"].to_numpy()], axis=1)
-    chosen = farthest_points(points, count)
-    ids = table.select(["id", "key"]).take(chosen.rows)
+    pieces = results(each(parts, on_map, place))
+    numbers = np.concatenate([numbers for numbers, _ in pieces])
+    if count > len(numbers):
+        raise RecipeError(f"sample.count is {count:,}, and {len(numbers):,} images have a place; lower it")
+    chosen = farthest_points(np.concatenate([points for _, points in pieces]), count, device)
+    wanted = numbers[chosen.rows]
+    # Of all images there are numbers here; names are read for the chosen ones.
+    named = pa.concat_tables(results(each(parts, _named, place, wanted)))
+    order = {number: row for row, number in enumerate(numbers_in(named).tolist())}
+    ids = named.take([order[number] for number in wanted.tolist()])
     distances = pa.array(np.where(np.isfinite(chosen.distances), chosen.distances, np.nan), from_pandas=True)
     target.write_table(ids.append_column("distance", distances).cast(SAMPLE))
 
 
-def _places(parts: Sequence[str], place: Clustering) -> pa.Table:
-    return pa.concat_tables(place.read(part, ("id", "key", "x", "y")).drop_null() for part in parts)
+def _named(parts: Sequence[str], place: Clustering, wanted: NDArray[np.uint64]) -> pa.Table:
+    """Ids and keys of those images of some parts that are wanted."""
+    tables = [place.read(part, ("id", "key")) for part in parts]
+    return pa.concat_tables(table.filter(np.isin(numbers_in(table), wanted)) for table in tables)

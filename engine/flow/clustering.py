@@ -114,7 +114,7 @@ def _draw(parts: Sequence[str], vectors: VectorTables, seed: int, share: float) 
 
 
 def _fit_and_save(drawings: list[Any], place: Clustering, settings: Cluster, seed: int) -> dict[str, Any]:
-    backend = choose(settings.backend)
+    backend = choose(settings.backend, settings.gpus)
     pieces = [ray.get(reference) for reference in drawings]
     numbers = np.concatenate([numbers for numbers, _ in pieces])
     chosen = drawn(numbers, seed, settings.fit_rows)

@@ -15,7 +15,7 @@ from engine.clustering.drawing import drawn
 from engine.clustering.tables import Clustering, numbers_in
 from engine.embeddings import VectorTables, rows_of
 from engine.flow.neighbours import NOBODY, nearest_images
-from engine.flow.spread import call, each, results, slices
+from engine.flow.spread import call, each, results, slices, start
 from engine.recipe import Polysemy
 
 #: Of more images than these no map radius is filled: the nearest are taken.
@@ -82,7 +82,10 @@ def neighbours_of_queries(
     Returns:
         The images around each query, and how many queries were drawn: some may have no place on the map.
     """
-    queries, vectors = _draw_queries(settings, looks, parts, seed)
+    pieces = each(slices(parts), _draw, looks, seed, settings.queries)
+    # Their vectors stay with the task that drew them: the driver sees numbers.
+    lowest = [start(_lowest, pieces, seed, settings.queries)]
+    queries = call(_numbers_of, lowest)
     drawn_queries = len(queries)
     if settings.radius == "map":
         assert clustering is not None
@@ -92,7 +95,9 @@ def neighbours_of_queries(
         return Neighbourhood(queries, near, None, distances), drawn_queries
     furthest = int(max(settings.radii))
     # One more than asked for: each query finds itself.
-    found = nearest_images(ray.put(vectors), furthest + 1, looks, parts, settings.cpus, settings.gpus)
+    found = nearest_images(
+        start(_vectors_of, lowest), furthest + 1, looks, parts, settings.cpus, settings.gpus
+    )
     near, cosines = without_itself(queries, found.rows.astype(np.uint64), found.scores)
     return Neighbourhood(queries, near, cosines, None), drawn_queries
 
@@ -105,14 +110,6 @@ def without_itself(
     own[~own.any(axis=1), -1] = True
     keep, shape = ~own, (len(near), near.shape[1] - 1)
     return near[keep].reshape(shape), scores[keep].reshape(shape)
-
-
-def _draw_queries(
-    settings: Polysemy, looks: VectorTables, parts: Sequence[str], seed: int
-) -> tuple[NDArray[np.uint64], NDArray[Any]]:
-    pieces = each(slices(parts), _draw, looks, seed, settings.queries)
-    numbers, vectors = call(_lowest, pieces, seed, settings.queries)
-    return numbers, vectors
 
 
 def _draw(parts: Sequence[str], looks: VectorTables, seed: int, count: int) -> tuple[Any, Any]:
@@ -133,13 +130,23 @@ def _lowest(pieces: Sequence[Any], seed: int, count: int) -> tuple[Any, Any]:
     return numbers[chosen], np.concatenate([vectors for _, vectors in there])[chosen]
 
 
+def _numbers_of(lowest: Sequence[Any]) -> NDArray[np.uint64]:
+    numbers: NDArray[np.uint64] = ray.get(lowest[0])[0]
+    return numbers
+
+
+def _vectors_of(lowest: Sequence[Any]) -> NDArray[Any]:
+    vectors: NDArray[Any] = ray.get(lowest[0])[1]
+    return vectors
+
+
 def _near_on_map(
     clustering: Clustering, parts: Sequence[str], queries: NDArray[np.uint64]
 ) -> tuple[NDArray[np.uint64], NDArray[np.uint64], NDArray[np.float64]]:
     """The queries that have a place on the map, the images nearest to each, and how far they are."""
     from scipy.spatial import cKDTree
 
-    pieces = results(each(slices(parts), _on_map, clustering))
+    pieces = results(each(slices(parts), on_map, clustering))
     numbers = np.concatenate([numbers for numbers, _ in pieces])
     points = np.concatenate([points for _, points in pieces])
     order = np.argsort(numbers)  # so that ties do not go by how parts are cut
@@ -154,7 +161,8 @@ def _near_on_map(
     return numbers[at], near, far
 
 
-def _on_map(parts: Sequence[str], clustering: Clustering) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
+def on_map(parts: Sequence[str], clustering: Clustering) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
+    """The numbers (n,) and coordinates (n, 2) of those images of some parts that have a place."""
     tables = [clustering.read(part, ("id", "x", "y")).drop_null() for part in parts]
     points = [np.stack([table["x"].to_numpy(), table["y"].to_numpy()], axis=1) for table in tables]
     return np.concatenate([numbers_in(table) for table in tables]), np.concatenate(points)

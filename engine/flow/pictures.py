@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from engine.clustering.drawing import drawn
+from engine.clustering.drawing import bar, drawn, lots
 from engine.clustering.fold import names_of
 from engine.clustering.tables import Clustering, numbers_in
 from engine.export.mined import MinedRun
@@ -42,7 +42,9 @@ def draw_map(mined: MinedRun, place: Clustering, plan: Sequence[Mapping[str, Any
     settings, seed = mined.recipe.cluster, mined.recipe.run.seed
     assert settings is not None
     names = names_of(place.clusters.read_table())
-    pieces = results(each(slices([row["part"] for row in plan]), _points_of, place, seed))
+    # A few more than are drawn: by chance some slices have fewer of the lowest lots.
+    limit = bar(1.1 * _MOST_POINTS / max(place.noted()["images"], 1))
+    pieces = results(each(slices([row["part"] for row in plan]), _points_of, place, seed, limit))
     table = pa.concat_tables(pieces)
     order = drawn(table["number"].to_numpy(), seed, _MOST_POINTS)
     table = table.take(order)
@@ -57,12 +59,12 @@ def draw_map(mined: MinedRun, place: Clustering, plan: Sequence[Mapping[str, Any
     (place.directory / "map.html").write_bytes(write_html(few, hover, names, title).encode())
 
 
-def _points_of(parts: Sequence[str], place: Clustering, seed: int) -> pa.Table:
-    """The places of the images of some parts, those with the lowest lots where they are too many."""
+def _points_of(parts: Sequence[str], place: Clustering, seed: int, limit: np.uint64) -> pa.Table:
+    """The places of those images of some parts whose lots are not above a limit."""
     columns = ["x", "y", "label", "strength"]
     table = pa.concat_tables(place.read(part, ("id", *columns)).drop_null() for part in parts)
     numbers = numbers_in(table)
-    chosen = drawn(numbers, seed, _MOST_POINTS)
+    chosen = np.flatnonzero(lots(numbers, seed) <= limit)
     return table.select(columns).take(chosen).append_column("number", pa.array(numbers[chosen]))
 
 

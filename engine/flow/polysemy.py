@@ -87,7 +87,7 @@ def measure_polysemy(
     for line in [*notes(counted, settings.radii), *left_out(counted)]:
         say(f"           {line}")
     about = {"cut": cut, "clusters": len(groups), "radius": settings.radius, "finished": time.time()}
-    place.finish({**counted, **about})
+    place.finish({**counted, **about, "encoders": [settings.image_encoder, settings.text_encoder]})
     return place
 
 

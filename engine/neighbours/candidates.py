@@ -16,8 +16,8 @@ from engine.neighbours.precision import coarse_dtype, error_of
 _MOST = 4096
 #: Of new candidates, the share of k from which on the bar is raised by them.
 _WORTH = 0.5
-#: Queries that one thread scores again at a time.
-_QUERIES = 32
+#: Queries that one thread scores again at a time, and candidates of one of them.
+_QUERIES, _SCORED = 32, 1024
 #: Columns of products that are looked at together.
 _GROUP = 8
 #: A unit row's length in the precision that it was stored in.
@@ -135,14 +135,27 @@ class Candidates:
         def score(first: int) -> None:
             for at in range(first, min(first + _QUERIES, len(double))):
                 mine = np.sort(rows[edges[at] : edges[at + 1]])
-                # Pair by pair, not as a matrix product: a copy of a row must score as the row does.
-                found = np.vecdot(self._gallery.take(mine, axis=0).astype(np.float64), double[at])
+                found = _cosines(self._gallery, mine, double[at])
                 nearest = np.argsort(-found, kind="stable")[: self._k]
                 best[at, : len(nearest)], cosines[at, : len(nearest)] = mine[nearest], found[nearest]
 
         with ThreadPoolExecutor(torch.get_num_threads()) as threads:
             list(threads.map(score, range(0, len(double), _QUERIES)))
         return best, cosines
+
+
+def _cosines(
+    gallery: NDArray[Any], rows: NDArray[np.int64], query: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Those of some rows, (c,), some at a time: of a gallery of copies all are candidates of one query.
+
+    Pair by pair, not as a matrix product: a copy of a row must score as the row does.
+    """
+    found = np.empty(len(rows))
+    for start in range(0, len(rows), _SCORED):
+        some = slice(start, start + _SCORED)
+        np.vecdot(gallery.take(rows[some], axis=0).astype(np.float64), query, out=found[some])
+    return found
 
 
 def _count(pieces: Sequence[tuple[torch.Tensor, ...]]) -> int:

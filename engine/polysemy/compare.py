@@ -30,12 +30,15 @@ def compare_runs(runs: Sequence[RunDirectory], target: Location) -> list[str]:
         StorageError: a run has not been measured.
     """
     lines, curves, kinds = [], list[CurveOf](), set[str]()
-    for run, name in zip(runs, _names(runs), strict=True):
-        folder, about = newest(run)
+    found = [newest(run) for run in runs]
+    alike = len({json.dumps(about.get("encoders")) for _, about in found}) == 1
+    for (folder, about), name in zip(found, _names(runs), strict=True):
         table = (folder / "curve.parquet").read_table()
         if not table.schema.equals(CURVE):
             raise StorageError(f"{folder.uri}: holds no radius curve of this version; measure the run again")
-        curves += curves_of(table, name, about)
+        # Cosines and angles of other encoders have other scales (METHODS B5).
+        told = name if alike else f"{name} ({' and '.join(about.get('encoders', ['unknown encoders']))})"
+        curves += curves_of(table, told, about)
         kinds.add(about["radius"])
         lines.append(f"{name:<10} {folder.uri}")
     if len(kinds) > 1:

@@ -1,7 +1,9 @@
 """The geometry of the unit sphere on which cosine-trained encoders place images and texts.
 
-Distances are geodesic: METHODS B5. Rows are float32 or float64 and need not be normalised; a row
-without direction (zero or not finite) has no distance, so it is refused: see `directions`.
+Distances are geodesic: METHODS B5. Rows are directions, of whatever length: what was stored in
+float16 is off by some 1e-4, and arccos near 1 would make a hundredth of a radian of that, so each
+measure scales them anew in float64. A row without direction (zero or not finite) has no distance:
+leave it out by `directions`.
 """
 
 from __future__ import annotations
@@ -39,16 +41,16 @@ def directions(vectors: Vectors) -> tuple[NDArray[np.float64], NDArray[np.bool_]
 
 
 def geodesic(left: Vectors, right: Vectors) -> NDArray[np.float64]:
-    """The angle between paired unit rows, in radians: arccos(clip(<x, c>, -1, 1)).
+    """The angle between paired rows, in radians: arccos(clip(<x, c> / (|x| |c|), -1, 1)).
 
     Args:
-        left: (..., d), unit vectors.
-        right: (..., d), unit vectors; broadcast against `left`.
+        left: (..., d).
+        right: (..., d); broadcast against `left`.
 
     Returns:
         (...), between 0 and pi.
     """
-    cosine = np.einsum("...d,...d->...", np.asarray(left, np.float64), np.asarray(right, np.float64))
+    cosine = np.einsum("...d,...d->...", _units(left), _units(right))
     angle: NDArray[np.float64] = np.arccos(np.clip(cosine, -1.0, 1.0))
     return angle
 
@@ -93,12 +95,12 @@ def frechet_mean(points: Vectors, tolerance: float = 1e-9, steps: int = 100) -> 
     shorter than `tolerance` radians. It is unique where the points lie in an open half sphere.
 
     Args:
-        points: (n, d), unit vectors, at least one.
+        points: (n, d), at least one.
 
     Returns:
         (d,), a unit vector.
     """
-    points = np.asarray(points, np.float64)
+    points = _units(points)
     start, good = directions(points.mean(axis=0, keepdims=True))
     mean: NDArray[np.float64] = start[0] if good[0] else points[0]
     for _ in range(steps):
@@ -110,26 +112,32 @@ def frechet_mean(points: Vectors, tolerance: float = 1e-9, steps: int = 100) -> 
 
 
 def frechet_variance(points: Vectors) -> float:
-    """The mean squared geodesic distance (radians squared) of unit rows (n, d) to their mean."""
+    """The mean squared geodesic distance (radians squared) of rows (n, d) to their mean."""
     return float(np.mean(geodesic(points, frechet_mean(points)) ** 2))
 
 
 def mean_cosine(points: Vectors) -> float:
-    """The mean cosine of two different rows of (n, d) unit vectors; nan below two."""
+    """The mean cosine of two different rows of (n, d); nan below two."""
     return _mean_pair(points, lambda cosines: cosines)
 
 
 def mean_angle(points: Vectors) -> float:
-    """The mean geodesic distance, in radians, of two different rows of (n, d) unit vectors."""
+    """The mean geodesic distance, in radians, of two different rows of (n, d); nan below two."""
     return _mean_pair(points, lambda cosines: np.arccos(np.clip(cosines, -1.0, 1.0)))
 
 
 def _mean_pair(points: Vectors, measure: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> float:
     """The mean over pairs of different rows, some rows at a time: the whole matrix need not fit."""
-    rows, total = np.asarray(points, np.float64), 0.0
+    rows, total = _units(points), 0.0
     count = len(rows)
     for start in range(0, count, _ROWS):
         values = measure(rows[start : start + _ROWS] @ rows.T)
         # The diagonal is each row with itself: no pair.
         total += float(values.sum() - np.trace(values, offset=start))
     return total / (count * (count - 1)) if count > 1 else np.nan
+
+
+def _units(vectors: Vectors) -> NDArray[np.float64]:
+    """Rows (..., d) scaled to length 1."""
+    rows = np.asarray(vectors, np.float64)
+    return np.asarray(rows / np.linalg.norm(rows, axis=-1, keepdims=True), np.float64)

@@ -15,7 +15,7 @@ from engine.rundir import RunDirectory
 from engine.storage import Location, digest_settings
 
 #: Raised when the code changes what it writes for the same settings.
-CODE_VERSION = 2
+CODE_VERSION = 3
 _MEASURES = ("image_cosine", "caption_distance", "caption_spread", "caption_variance")
 
 #: One row per radius: the mean over the queries and its 95 % bootstrap interval.

@@ -17,13 +17,13 @@ def test_cuml_is_refused_where_it_cannot_run(monkeypatch: pytest.MonkeyPatch) ->
     """On a machine with a GPU, too, which is hidden here."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(RecipeError) as refused:
-        choose("cuml")
+        choose("cuml", 1)
     message = str(refused.value)
     assert message.startswith("cluster.backend: cuml needs ")
     assert "an NVIDIA GPU" in message
     assert ("the package cuML" in message) == (find_spec("cuml") is None)
     assert "cluster.gpus" in message and "write cpu or auto" in message
-    assert choose("auto") == "cpu"
+    assert choose("auto", 1) == "cpu"
 
 
 @pytest.mark.parametrize(
@@ -42,13 +42,17 @@ def test_what_is_chosen(monkeypatch: pytest.MonkeyPatch, gpu: bool, package: boo
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     monkeypatch.setattr(backend, "find_spec", spec)
-    assert choose("cpu") == "cpu"
-    assert choose("auto") == ("cpu" if lacks else "cuml")
+    assert choose("cpu", 1) == "cpu"
+    assert choose("auto", 1) == ("cpu" if lacks else "cuml")
     if lacks is None:
-        assert choose("cuml") == "cuml"
+        assert choose("cuml", 1) == "cuml"
     else:
         with pytest.raises(RecipeError, match=lacks):
-            choose("cuml")
+            choose("cuml", 1)
+    # Ray does not hide the machine's GPUs from a task that reserves none; somebody else may have them.
+    assert choose("auto", 0) == "cpu"
+    with pytest.raises(RecipeError, match=r"needs a GPU of its own \(cluster\.gpus\)"):
+        choose("cuml", 0)
 
 
 def test_the_processors_backend_loads_no_gpu_library() -> None:

@@ -141,6 +141,12 @@ def test_a_seeded_layout_is_reproducible(backend: Any) -> None:
     assert all(asked["random_state"] == 7 and asked["build_algo"] != "nn_descent" for asked in made)
 
 
+def test_versions_are_told_by_the_module(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by the package: that is cuml-cu12 elsewhere, and a fit was lost for want of its name."""
+    monkeypatch.setattr(sys.modules["cuml"], "__version__", "26.10.0", raising=False)
+    assert backend.versions() == {"cuml": "26.10.0"}
+
+
 CYTHON = """
 class A(
     Base,

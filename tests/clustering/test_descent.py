@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 import hdbscan
@@ -91,8 +94,39 @@ def test_the_graph_of_neighbours() -> None:
     np.testing.assert_allclose(np.sort(expected, axis=1)[:, :7], distances, atol=1e-3)
 
 
+_FIT = """
+import hashlib
+import numpy as np
+from engine.clustering.fitted import fit
+from tests.clustering.blobs import COLUMNS, blobs, ids, settings
+
+told = hashlib.sha256()
+# Below cpu_backend._SMALL, where UMAP begins its own way, and above it.
+for clusters, size in ((6, 50), (12, 100)):
+    vectors, _ = blobs(clusters, size, 16, spread=0.6)
+    made = fit(ids(len(vectors)), vectors, settings(min_cluster_size=10), "cpu", 1)
+    assert len(made.persistence) > 1
+    for name in COLUMNS:
+        told.update(np.ascontiguousarray(getattr(made.placed, name)).tobytes())
+print(told.hexdigest())
+"""
+_THREADS = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@pytest.mark.slow
 def test_with_a_seed_the_number_of_threads_decides_nothing() -> None:
-    """A laptop and a cluster are to find the same clusters."""
+    """A laptop and a cluster are to find the same clusters: also on one core two threads are made."""
+    told = []
+    for threads in (1, 2):
+        environment = {**os.environ, **dict.fromkeys(_THREADS, str(threads))}
+        command = [sys.executable, "-W", "ignore", "-c", _FIT]
+        ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        told.append(ended.stdout)
+    assert told[0] == told[1] != ""
+
+
+def test_with_a_seed_the_number_of_threads_decides_no_neighbour() -> None:
+    """Above EXACT_ROWS, where they are found by descent."""
     rows = np.random.default_rng(2).normal(size=(cpu_backend.EXACT_ROWS + 200, 16)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     before, found = numba.get_num_threads(), []

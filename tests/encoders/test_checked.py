@@ -30,6 +30,16 @@ def test_directions_pass_and_what_has_none_is_no_number() -> None:
     assert np.isnan(found[1:]).all()
 
 
+def test_what_half_precision_left_off_is_scaled() -> None:
+    """Else a shorter vector would be farther from everything than a longer one in its direction."""
+    rows = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    found = checked("x", rows * np.array([[0.992], [1.008], [1]], np.float32), 3, CARD, of_texts=False)
+    np.testing.assert_allclose(found, rows, atol=1e-7)
+    assert np.array_equal(found[2], rows[2]), "and what was of length 1 stays what it was"
+    assert np.isnan(checked("x", np.full((3, 4), np.inf), 3, CARD, of_texts=False)).all()
+
+
 @pytest.mark.parametrize(
     ("rows", "of_texts", "message"),
     [

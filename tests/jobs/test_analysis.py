@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ def connote(capfd: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, st
     return status, captured.out + captured.err
 
 
-def measured(root: Path, level: float, fingerprint: str = "a", finished: float = 1.0, **about: int) -> None:
+def measured(root: Path, level: float, fingerprint: str = "a", finished: float = 1.0, **about: Any) -> None:
     """A run whose polysemy was measured."""
     run = RunDirectory.at(str(root))
     radii = np.array([0.0, 1.0, 5.0])
@@ -66,6 +67,21 @@ def test_curves_of_several_runs(tmp_path: Path, capfd: pytest.CaptureFixture[str
     assert table.count("radius 5 reaches beyond the run's 4 other images: it holds all of them") == 1
     with Image.open(tmp_path / "plot" / "curves.png") as picture:
         assert len(picture.convert("RGB").getcolors(1 << 24) or ()) > 10
+
+
+def test_curves_by_different_encoders_say_so(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Their cosines and angles have other scales."""
+    for name, encoder in (("a", "open_clip:terrarium"), ("b", "open_clip:terrarium-small")):
+        measured(tmp_path / name, 0.5, encoders=["hf:facebook/dinov2-large", encoder])
+    measured(tmp_path / "c", 0.5)  # as they were once written
+    runs = [str(tmp_path / name) for name in "abc"]
+    assert connote(capfd, "curves", *runs, "--to", str(tmp_path / "plot"))[0] == 0
+    table = (tmp_path / "plot" / "curves.md").read_text()
+    assert "a (hf:facebook/dinov2-large and open_clip:terrarium), original captions" in table
+    assert "b (hf:facebook/dinov2-large and open_clip:terrarium-small), original captions" in table
+    assert "c (unknown encoders), original captions" in table
+    assert connote(capfd, "curves", *runs[:1], "--to", str(tmp_path / "one"))[0] == 0
+    assert "dinov2" not in (tmp_path / "one" / "curves.md").read_text()
 
 
 def test_the_newest_measurement_counts(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -116,6 +116,16 @@ def test_half_precision_is_searched_as_it_is_stored() -> None:
     assert (nearest(queries, gallery, 9).rows == brute_force(queries, gallery, 9)).all()
 
 
+def test_many_candidates_of_one_query_are_scored_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gallery of copies is no matrix in float64."""
+    gallery = np.concatenate([units(50, 16, 2), np.repeat(units(1, 16), 300, axis=0)])
+    whole = nearest(gallery[:60], gallery, 70)
+    monkeypatch.setattr(candidates, "_SCORED", 7)
+    some = nearest(gallery[:60], gallery, 70)
+    assert (whole.rows == some.rows).all() and (whole.scores == some.scores).all()
+    assert (whole.rows == brute_force(gallery[:60], gallery, 70)).all()
+
+
 def test_what_cannot_be_asked() -> None:
     with pytest.raises(ValueError, match="k is 0"):
         nearest(units(1, 4), units(1, 4), 0)

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from engine.polysemy import sampling
 from engine.polysemy.sampling import farthest_points
 
 
@@ -44,3 +45,11 @@ def test_no_more_rows_than_there_are(count: int) -> None:
 def test_a_row_without_a_place_is_refused() -> None:
     with pytest.raises(ValueError, match="not finite"):
         farthest_points(np.array([[0, np.nan], [1, 1]]), 1)
+
+
+def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = np.random.default_rng(2).normal(size=(301, 3)).astype(np.float32)
+    whole = farthest_points(points, 50)
+    monkeypatch.setattr(sampling, "_BLOCK", 37)
+    blocked = farthest_points(points, 50)
+    assert (whole.rows == blocked.rows).all() and (whole.distances == blocked.distances).all()

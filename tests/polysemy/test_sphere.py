@@ -1,7 +1,16 @@
 import numpy as np
 import pytest
 
-from engine.polysemy.sphere import directions, exp_map, frechet_mean, frechet_variance, geodesic, log_map
+from engine.polysemy.sphere import (
+    directions,
+    exp_map,
+    frechet_mean,
+    frechet_variance,
+    geodesic,
+    log_map,
+    mean_angle,
+    mean_cosine,
+)
 
 RNG = np.random.default_rng(0)
 
@@ -20,6 +29,17 @@ def test_rounding_gives_no_angle_that_is_none() -> None:
     """float32 unit vectors have products above 1."""
     rows = units(1000, 512).astype(np.float32) * np.float32(1.0000001)
     assert np.isfinite(geodesic(rows, rows)).all()
+
+
+def test_lengths_make_no_angle() -> None:
+    """Of equal captions that half precision has left 0.8 % too short, or as they are stored in float16."""
+    rows = np.repeat(units(1, 512), 5, axis=0)
+    for same in (rows * 0.992, rows.astype(np.float16)):
+        # float64 leaves sqrt(2 eps) of an angle.
+        assert geodesic(same[0], same).max() < 1e-7 and mean_angle(same) < 1e-7
+        assert frechet_variance(same) < 1e-14 and mean_cosine(same) == pytest.approx(1, abs=1e-12)
+    left, right = units(2, 512)
+    assert geodesic(left * 0.992, right * 1.008) == pytest.approx(geodesic(left, right), abs=1e-12)
 
 
 def test_the_norm_of_the_log_map_is_the_distance_and_exp_leads_back() -> None:
