@@ -30,7 +30,7 @@ def load(name: EncoderName, device: str, dtype: str) -> Encoder:
     """
     place = locate(name.model)
     about = read_about(place)
-    fine_tuned_card(name)  # which refuses a level or a view that it has not
+    fine_tuned_card(name)  # which refuses a view that it has not, or a level that it has not learned
     match about["form"]:
         case "open_clip":
             from engine.encoders.open_clip_models import OpenClipEncoder

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from engine.errors import RecipeError
+from engine.schema import LEVELS
 from engine.storage import Location
 
 #: Written last, so that its presence means that training is over.
@@ -31,3 +33,17 @@ def read_about(directory: Location) -> dict[str, Any]:
             f"{place.uri}: is damaged ({error}); put it back, or train the model anew"
         ) from error
     return about
+
+
+def trained_levels(about: Mapping[str, Any]) -> tuple[str, ...]:
+    """The levels whose tokens a `prefix` model has learned, nearest first; the others' are random.
+
+    Args:
+        about: what `connote.json` says. Models that were finished before it told `levels` have those of
+            their settings; of one that went on from another all, since what that had learned is not told.
+    """
+    settings = about["settings"]
+    told = about.get("levels")
+    if not told and not settings.get("start"):
+        told = settings.get("data", {}).get("levels")
+    return tuple(level for level in LEVELS if not told or level in told)

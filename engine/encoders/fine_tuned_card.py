@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from engine.encoders.fine_tuned_about import read_about
+from engine.encoders.fine_tuned_about import read_about, trained_levels
 from engine.encoders.names import VIEWS, EncoderName
 from engine.encoders.own_similarity import (
     Cosine,
@@ -27,20 +27,28 @@ def fine_tuned_card(name: EncoderName) -> Card:
     """See `engine.encoders.card.read_card`.
 
     Raises:
-        RecipeError: there is no finished model, or it has no such level or view.
+        RecipeError: there is no finished model, or it has no such view, or has not learned that level.
     """
     place = locate(name.model)
     about = read_about(place)
-    _check(name, about["method"])
+    _check(name, about)
     vectors, similarity = _compared(name, place, about)
     # A backbone reads pictures and texts, and so does all that is trained on it, alike.
     return Card(about["width"], vectors, True, True, about["side"], vectors, similarity)
 
 
-def _check(name: EncoderName, method: str) -> None:
+def _check(name: EncoderName, about: Mapping[str, Any]) -> None:
+    method = about["method"]
     if name.revision in LEVELS and method != "prefix":
         raise RecipeError(
             f"encoder '{name.text}': a model of method {method} has no levels; leave out @{name.revision}"
+        )
+    # Tokens of a level without captions are as they were drawn: noise in the picture.
+    if name.revision in LEVELS and name.revision not in (learned := trained_levels(about)):
+        raise RecipeError(
+            f"encoder '{name.text}': was trained on captions of {', '.join(learned)} only (data.levels), and "
+            f"has learned nothing of {name.revision}; name one of these behind @, or leave out "
+            f"@{name.revision}"
         )
     if name.revision in VIEWS and method != "pcme":
         raise RecipeError(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from engine.encoders.names import EncoderName
 from engine.errors import RecipeError
@@ -90,12 +92,15 @@ class Backbone(nn.Module):
 
     def compute_again(self) -> None:
         """Keep no activations of the layers; they are computed again in the backward pass."""
+        from transformers.modeling_layers import GradientCheckpointingLayer
+
         if hasattr(self.model, "set_grad_checkpointing"):
             self.model.set_grad_checkpointing()
-            return
-        self.model.gradient_checkpointing_enable({"use_reentrant": False})
-        for module in self.model.modules():
-            module.training = True  # transformers does so in training only; CLIP has no dropout
+        # Layers of transformers, which a text tower of open_clip may have, too, would do so in training mode
+        # only, in which some of them drop activations at random.
+        for layer in self.model.modules():
+            if isinstance(layer, GradientCheckpointingLayer):
+                layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
 
     def train_towers(self, towers: Sequence[str]) -> None:
         """Train the weights of some towers ("image", "text") and those of both, and no others."""

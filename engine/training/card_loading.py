@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from engine.encoders.fine_tuned_about import trained_levels
 from engine.recipe.finetune import Finetune
-from engine.schema import LEVELS
 
 _OPEN_CLIP = """\
 ```python
@@ -40,8 +40,8 @@ vectors = encoder.embed_images([encoder.prepare(picture)])
 
 `DIR` is this directory; in a recipe, `embed.encoders` takes the same name."""
 _LEVEL = (
-    " `connote:DIR@metaphor` sees images at a level ({levels}); without one, images are seen as by the base "
-    "model."
+    " `connote:DIR@{level}` sees images at a level that it was trained on ({levels}); without one, images "
+    "are seen as by the base model."
 )
 _SET = (
     " An image has {vectors} vectors, and so has a caption; they are compared as sets (`encoder.similarity`)."
@@ -61,7 +61,8 @@ def how_to_load(settings: Finetune, about: Mapping[str, Any]) -> str:
             return _TRANSFORMERS
     text = _METHOD
     if settings.method == "prefix":
-        text += _LEVEL.format(levels=", ".join(LEVELS))
+        levels = trained_levels({"settings": settings.model_dump(mode="json"), **about})
+        text += _LEVEL.format(level=levels[-1], levels=", ".join(levels))
     if about.get("vectors", 1) > 1:
         text += _SET.format(vectors=about["vectors"])
     if settings.method == "pcme":

@@ -31,7 +31,8 @@ class Checkpoints:
     """The checkpoints of one training, of which this process is the only writer.
 
     Kept are the last `keep` by their step and the best by its score; of equal scores the latest.
-    An older one goes when the new one is whole. A write that failed raises at the next call.
+    An older one goes when the new one is whole. A write that failed raises at the next call, of which `look`
+    is one that does not wait.
 
     Args:
         directory: RUN/models/<name>/checkpoints.
@@ -66,6 +67,15 @@ class Checkpoints:
         self.wait()
         number = score if score is not None and math.isfinite(score) else None
         self._pending = self._thread.submit(self._replace, step, contents(weights, state), number)
+
+    def look(self) -> None:
+        """Raise what the last save has met, if it is over; costs nothing, and is meant for every step.
+
+        Raises:
+            StorageError: it failed; the checkpoints before it are kept.
+        """
+        if self._pending and self._pending.done():
+            self.wait()
 
     def wait(self) -> None:
         """Until the last save is whole.

@@ -16,9 +16,8 @@ from engine.training.job import Job
 from engine.training.model_card import DataFacts, model_card
 from engine.training.pairs_file import Pairs
 from engine.training.result import trained_weights, write_result
-from engine.training.start import start_weights
+from engine.training.start import learned_levels, take_start
 from engine.training.state import TrainingState, bare_method
-from engine.training.tensors import take
 from engine.training.validation import Validator, score
 from engine.training.world import World
 
@@ -61,6 +60,8 @@ def finish(
         about["validation"] = validator.scores(method) if validator.levels else {}
         if world.first:
             about = {**write_result(job.place.directory, method, settings), **about}
+            if settings.method == "prefix":
+                about["levels"] = learned_levels(settings)
             facts = DataFacts.of(pairs, settings.data.validation_images)
             card = model_card(settings, facts, about)
             (job.place.directory / "README.md").write_bytes(card.encode())
@@ -95,5 +96,5 @@ def _start_of(job: Job, tuned: dict[str, Tensor], world: World) -> dict[str, Ten
         return {name: value.to(world.device) for name, value in kept.items()}
     first = bare_method(job.settings, job.seed, world)
     if job.settings.start:  # trainings that began before it was kept
-        take(trained_weights(first), start_weights(job.settings, world, print), job.settings.start)
+        take_start(trained_weights(first), job.settings, world, print)
     return {name: value.detach() for name, value in trained_weights(first).items()}

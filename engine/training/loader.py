@@ -74,7 +74,7 @@ class Loader:
         self._world, self._seed, self._tell, self._max_pixels = world, seed, tell, max_pixels
         self._training = pairs.training()
         self._told, self._tokenizing = set[int](), threading.Lock()
-        self._waited, self._since = 0.0, time.monotonic()
+        self._waited = 0.0
 
     def batches_of(self, epoch: int) -> int:
         """How many batches an epoch has; all have as many."""
@@ -103,24 +103,23 @@ class Loader:
                 self._waited += time.monotonic() - now
                 yield self._local(batch, tokens)
 
-    def prepared_images(self, rows: _Ints) -> Iterator[Tensor]:
+    def prepared_images(self, rows: _Ints) -> Iterator[tuple[Tensor, Tensor]]:
         """Images of `pairs.images` in blocks of `finetune.micro_batch`, (b, 3, height, width), float32.
 
-        Those that cannot be used are zeros. Closing, and errors, as with `batches`.
+        Beside each block which of them can be used, (b,), bool; the others are zeros. Closing, and errors,
+        as with `batches`.
         """
         size = self._settings.micro_batch
         with self._decoder() as decoder:
             blocks = (decoder.begin(rows[first : first + size]) for first in range(0, len(rows), size))
             for pictures in _ahead(blocks, AHEAD):
                 self._wait(pictures)
-                yield pictures.pixels
+                yield pictures.pixels, pictures.good
 
-    def waiting(self) -> float:
-        """The share of the time since this was last asked in which `batches` let its caller wait."""
-        now = time.monotonic()
-        share = self._waited / max(now - self._since, 1e-9)
-        self._waited, self._since = 0.0, now
-        return min(share, 1.0)
+    def waited(self) -> float:
+        """The seconds in which `batches` let its caller wait, since this was last asked."""
+        seconds, self._waited = self._waited, 0.0
+        return seconds
 
     def _depth(self) -> int:
         """Batches to begin ahead."""

@@ -152,5 +152,6 @@ def _positive_terms(logits: Tensor, targets: Targets, cut: slice) -> Tensor:
     same = targets.owners[cut, None] == targets.owners
     negatives = logits.masked_fill(same, -torch.inf).logsumexp(dim=1)
     query, positive = same.nonzero(as_tuple=True)
-    costs = softplus(negatives[query] - logits[query, positive])
+    # Not `negatives[query]`, whose gradient several threads may add up in any order.
+    costs = softplus(negatives.index_select(0, query) - logits[query, positive])
     return (targets.weights[cut].float() / same.sum(dim=1))[query] @ costs

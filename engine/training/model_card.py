@@ -57,9 +57,9 @@ def model_card(settings: Finetune, facts: DataFacts, about: Mapping[str, Any]) -
         settings: the recipe's section.
         facts: of the data.
         about: what `connote.json` will say: `form` (open_clip, hf or method), `steps`, `steps_in_all`
-            where these are others, `bad_batches`, `vectors`, `interpolation`, and the recalls `before`
-            training and at its end (`validation`), in 0 to 1, named `t2i R@1` over all levels and
-            `LEVEL/t2i R@1`.
+            where these are others, `bad_batches`, `vectors`, `levels`, `logit_bias`, `interpolation`, and
+            the recalls `before` training and at its end (`validation`), in 0 to 1, named `t2i R@1` over all
+            levels and `LEVEL/t2i R@1`.
     """
     header = yaml.safe_dump(_header(settings, about["form"]), sort_keys=False, allow_unicode=True)
     sections = [
@@ -124,6 +124,12 @@ def _summary(settings: Finetune, facts: DataFacts, about: Mapping[str, Any]) -> 
         text += (
             f" Its weights are {found['share']:g} of the tuned ones and the rest of those it began with (of "
             f"{tried}, the best on the held-out images)."
+        )
+    if (bias := about.get("logit_bias")) is not None:
+        text += (
+            f" The loss learned a bias of the logits, {bias:.4g}, which the weights here have no place for: "
+            "cosines, and so retrieval, do not need it; a probability to match is the sigmoid of the scaled "
+            "cosine plus this bias."
         )
     return text
 

@@ -50,6 +50,9 @@ def write_result(directory: Location, method: Method, settings: Finetune) -> dic
     if method.similarity_settings:
         about["similarity"] = method.similarity_settings
     if settings.method in ("full", "lora"):
+        bias = getattr(method, "logit_bias", None)
+        if bias is not None and backbone.logit_bias is None:
+            about["logit_bias"] = float(bias.detach())  # the model's own form has no place for it
         weights = {name: value.detach().cpu() for name, value in merged_weights(backbone.model).items()}
         if backbone.name.backend == "hf":
             return {**about, **_write_transformers(directory, backbone, weights)}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import RecipeError
+from engine.encoders.fine_tuned_about import trained_levels
+from engine.errors import RecipeError, StorageError
 from engine.recipe.finetune import Finetune, MethodName
+from engine.schema import LEVELS
 from engine.storage import locate
 from engine.training.model_directory import ModelDirectory
 from engine.training.settings_file import Begun
@@ -31,8 +33,8 @@ def check_start(settings: Finetune) -> None:
     """Refuse a directory whose weights these settings cannot go on with; nothing is loaded.
 
     Raises:
-        RecipeError: it has no checkpoint, or is of another method, model or shape, or mixed with what
-            it began with.
+        RecipeError: it has no checkpoint, or is of another method, model, shape or kind of loss, or mixed
+            with what it began with.
     """
     if settings.start is None:
         return
@@ -53,6 +55,12 @@ def check_start(settings: Finetune) -> None:
                 f"{here} was trained with finetune.{name} {old}, and here it is {new}; set it to that: its "
                 "weights fit no other"
             )
+    if (then.loss == "sigmoid") != (settings.loss == "sigmoid"):
+        raise RecipeError(
+            f"{here} was trained with finetune.loss {then.loss}, and here it is {settings.loss}; set it to "
+            "that, or name the finished model as finetune.model (full, lora): the bias that sigmoid may "
+            "learn beside a model's weights fits no other loss"
+        )
     if then.interpolate:
         raise RecipeError(
             f"{here} was interpolated, and its checkpoints were not; name what it holds as finetune.model: "
@@ -90,6 +98,36 @@ def start_weights(settings: Finetune, world: World, tell: Callable[[str], None])
     found = found or read(place.checkpoints / name)
     average = found.state["average"]
     return dict(average["averages"]) if average else found.weights
+
+
+def take_start(
+    own: Mapping[str, Tensor], settings: Finetune, world: World, tell: Callable[[str], None]
+) -> None:
+    """Overwrite the weights that are trained by those of `start_weights`.
+
+    Raises:
+        RecipeError: see `start_weights`.
+        StorageError: names or shapes differ; nothing has been changed.
+    """
+    from engine.training.tensors import take
+
+    assert settings.start is not None
+    other = "finetune.start must be of the same method, model, loss and adapter; name another directory there"
+    take(own, start_weights(settings, world, tell), settings.start, other)
+
+
+def learned_levels(settings: Finetune) -> tuple[str, ...]:
+    """The levels that `prefix` has learned, here or in the model that it started from; nearest first."""
+    before: tuple[str, ...] = ()
+    if settings.start:
+        place = ModelDirectory(locate(settings.start))
+        try:
+            then = {"settings": Begun.read(place.settings).settings.model_dump(mode="json")}
+            before = trained_levels(place.about() if place.finished() else then)
+        except (RecipeError, StorageError):
+            # Gone since: a training that is over must not fail by it, nor refuse what it may have learned.
+            before = LEVELS
+    return tuple(level for level in LEVELS if level in (*before, *settings.data.levels))
 
 
 def _none(here: str) -> RecipeError:

@@ -19,7 +19,7 @@ from engine.training.method import Method
 from engine.training.methods import build_method
 from engine.training.optimization import build_optimizer, clip_gradients
 from engine.training.result import trained_weights
-from engine.training.start import start_weights
+from engine.training.start import take_start
 from engine.training.stretches import Stretches
 from engine.training.tensors import take
 from engine.training.world import World
@@ -67,7 +67,7 @@ class TrainingState:
         """
         method = bare_method(settings, seed, world)
         if settings.start and started:
-            take(trained_weights(method), start_weights(settings, world, tell), settings.start)
+            take_start(trained_weights(method), settings, world, tell)
         average = Average(trained_weights(method), settings.ema) if settings.ema else None
         half = settings.precision == "float16"
         scaler = torch.amp.GradScaler(world.device.type) if half else None

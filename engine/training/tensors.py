@@ -168,8 +168,18 @@ def unpack(data: bytes) -> dict[str, Tensor]:
     return tensors
 
 
-def take(own: Mapping[str, Tensor], kept: Mapping[str, Tensor], origin: str) -> None:
+def take(
+    own: Mapping[str, Tensor],
+    kept: Mapping[str, Tensor],
+    origin: str,
+    way_out: str = "choose another finetune.name, or delete it",
+) -> None:
     """Overwrite each tensor, where it lies, by the one of its name.
+
+    Args:
+        own, kept: to overwrite, and what by.
+        origin: where the latter came from, for the message.
+        way_out: what the user can do where they do not fit.
 
     Raises:
         StorageError: names or shapes differ; nothing has been changed.
@@ -186,8 +196,7 @@ def take(own: Mapping[str, Tensor], kept: Mapping[str, Tensor], origin: str) -> 
     }
     if told := [f"{what}: {_some(names)}" for what, names in wrong.items() if names]:
         raise StorageError(
-            f"{origin}: its weights are of another model or method ({'; '.join(told)}); choose another "
-            "finetune.name, or delete it"
+            f"{origin}: its weights are of another model or method ({'; '.join(told)}); {way_out}"
         )
     with torch.no_grad():
         for name, tensor in own.items():

@@ -86,10 +86,9 @@ class Validator:
         """Of all held-out images, seen at each level; unreadable ones are no numbers, and find nothing."""
         mine = self._world.rows(len(self.images))
         made: dict[int, list[Outputs]] = {level: [] for level in levels}
-        for pixels in self._loader.prepared_images(self.images[_some(mine)]):
+        for pixels, good in self._loader.prepared_images(self.images[_some(mine)]):
             there = pixels.to(self._world.device)
-            # What cannot be read comes as zeros, which no picture is.
-            blank = ~there.flatten(1).any(dim=1)
+            blank = ~good.to(self._world.device)
             for level in levels:
                 said = method.image_side(there, torch.full((len(there),), level, device=self._world.device))
                 for value in said.values():

@@ -143,6 +143,7 @@ class _Worker:
         """To the end of the epoch; returns whether it was stopped before."""
         state = self.state
         for batch in self.loader.batches(state.epoch, state.batch):
+            self.checkpoints.look()  # a full disk is told now, not when the next one is due
             self._step(batch)
             state.step, state.batch = state.step + 1, state.batch + 1
             ended = state.batch == self.loader.batches_of(state.epoch)
@@ -194,6 +195,9 @@ class _Worker:
             text = json.dumps({"step": self.state.step, "reason": reason, "ids": list(batch.ids)}, indent=1)
             place.write_bytes(text.encode())
         if self.state.bad > self.settings.max_bad_batches:
+            # The first of them that raises ends all: neither the file nor a checkpoint may be half written.
+            self.checkpoints.wait()
+            self.world.wait()
             named = ", ".join(dict.fromkeys(batch.ids[:_NAMED]))
             raise StorageError(
                 f"finetune: step {self.state.step:,}: {reason} (images {named}, ...; all in {place.uri}); "
@@ -203,12 +207,13 @@ class _Worker:
 
     def _log(self, loss: float, norm: float) -> None:
         now = time.monotonic()
+        seconds = max(now - self.since, 1e-9)
         figures = {
             "loss": loss,
             "rate": rate_at(self.state.step, self.total, self.settings) * self.settings.learning_rate,
             "norm": norm,
-            "samples/s": self.pairs_since / max(now - self.since, 1e-9),
-            "waiting": self.loader.waiting(),
+            "samples/s": self.pairs_since / seconds,
+            "waiting": min(self.loader.waited() / seconds, 1.0),
         }
         self.since, self.pairs_since = now, 0
         self.logs.write(self.state.step + 1, figures, "train")
@@ -220,7 +225,8 @@ class _Worker:
         begun = time.monotonic()
         with self.state.average.swapped() if self.state.average else nullcontext():
             scores = self.validator.scores(self.state.method)
-        self.since += time.monotonic() - begun  # of the rate of training it is no part
+        # Of the rate of training, and of the share of waiting, it is no part.
+        self.since += time.monotonic() - begun
         self.logs.write(self.state.step, scores, "validation")
         told = "  ".join(f"{name} {100 * value:.1f} %" for name, value in scores.items() if "/" not in name)
         self.tell(f"step {self.state.step:,}: {told}")

@@ -16,6 +16,7 @@ from engine.encoders.own_similarity import COSINE, DotProduct, MatchingProbabili
 from engine.encoders.protocol import Card
 from engine.errors import RecipeError
 from engine.retrieval.sets import similarity_of
+from engine.schema import LEVELS
 from engine.storage import digest_of, locate
 from engine.training.method import Method, Outputs
 from engine.training.methods.pcme import Pcme
@@ -137,6 +138,37 @@ def test_what_is_no_number_is_no_vector(models: dict[str, str], monkeypatch: pyt
     monkeypatch.setattr(Pcme, "text_samples", lost)
     found = encoder.embed_texts(TEXTS)
     assert np.isnan(found[1]).all() and np.array_equal(np.delete(found, 1, 0), np.delete(whole, 1, 0))
+
+
+def test_a_level_that_was_not_learned(tmp_path: Path) -> None:
+    """Its tokens are as they were drawn at random."""
+    text = write_model(tmp_path / "m", write_clip(tmp_path / "clip"), "prefix")
+    place = tmp_path / "m" / "connote.json"
+    about = json.loads(place.read_text())
+
+    def learned(start: str | None = None, **told: object) -> list[str]:
+        settings = {**about["settings"], "start": start, "data": {"levels": ["context", "broader"]}}
+        place.write_text(json.dumps({**about, "settings": settings, **told}))
+        found = []
+        for level in LEVELS:
+            try:
+                read_card(name_of(f"{text}@{level}"))
+                found.append(level)
+            except RecipeError:
+                pass
+        return found
+
+    assert learned() == ["broader", "context"]
+    for ask in (read_card, load_encoder):
+        with pytest.raises(
+            RecipeError, match=r"captions of broader, context only .* learned nothing of metaphor"
+        ):
+            ask(name_of(f"{text}@metaphor"))
+        ask(name_of(f"{text}@context"))
+        ask(name_of(text))
+    # What it started from may have learned others, which models of before do not tell.
+    assert learned("x", levels=["synonym", "broader", "context"]) == ["synonym", "broader", "context"]
+    assert learned("x") == list(LEVELS)
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,27 @@ def test_training_goes_on_while_it_is_written(tmp_path: Path, monkeypatch: pytes
     assert holds(checkpoints.newest(), 2) and threads == {"checkpoint_0"}
 
 
+def test_a_failed_write_is_seen_without_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go, ended = threading.Event(), threading.Event()
+
+    def full(*_: Any, **__: Any) -> bool:
+        assert go.wait(10)
+        raise StorageError("the disk is full")
+
+    monkeypatch.setattr(Location, "write_bytes", full)
+    checkpoints = Checkpoints(locate(tmp_path), 1)
+    checkpoints.look()
+    save(checkpoints, 1)
+    checkpoints.look()  # it is being written
+    assert checkpoints._pending is not None
+    checkpoints._pending.add_done_callback(lambda _: ended.set())
+    go.set()
+    assert ended.wait(10)
+    with pytest.raises(StorageError, match="the disk is full"):
+        checkpoints.look()
+    checkpoints.close()  # it has been told
+
+
 def test_the_copy_is_of_the_moment_of_saving(tmp_path: Path) -> None:
     checkpoints, weights = Checkpoints(locate(tmp_path), 1), weights_at(1)
     checkpoints.save(1, weights, state_at(1))

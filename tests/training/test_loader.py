@@ -289,24 +289,21 @@ def test_closing_early_leaves_no_threads() -> None:
     assert not running(), "an iterator that nobody holds is closed"
 
 
-def test_the_share_of_waiting() -> None:
-    one = loader()
-    one.waiting()
+def test_the_seconds_of_waiting() -> None:
+    one, begun = loader(), time.monotonic()
     for _ in one.batches(0):
         time.sleep(0.01)
-    assert one.waiting() < 0.5
-    time.sleep(0.01)
-    assert one.waiting() == 0
+    assert one.waited() < 0.5 * (time.monotonic() - begun)
+    assert one.waited() == 0
 
     class Slow(Reader):
         def read(self, rows: NDArray[np.int64]) -> list[bytes | str]:
             time.sleep(0.01)
             return super().read(rows)
 
-    one = loader(Slow())
-    one.waiting()
+    one, begun = loader(Slow()), time.monotonic()
     list(one.batches(0))
-    assert 0.5 < one.waiting() <= 1
+    assert 0.5 < one.waited() / (time.monotonic() - begun) <= 1
 
 
 def test_prepared_images_come_in_blocks() -> None:
@@ -314,8 +311,9 @@ def test_prepared_images_come_in_blocks() -> None:
     one = loader(Reader({4: "lost"}), tell=lambda *what: told.append(what), micro_batch=6)
     rows = np.array([9, 4, 2, 30, 31, 32, 33, 9])
     blocks = list(one.prepared_images(rows))
-    assert [len(block) for block in blocks] == [6, 2]
-    assert torch.cat(blocks)[:, 0, 0, 0].tolist() == [9, 0, 2, 30, 31, 32, 33, 9]
+    assert [len(block) for block, _ in blocks] == [6, 2]
+    assert torch.cat([block for block, _ in blocks])[:, 0, 0, 0].tolist() == [9, 0, 2, 30, 31, 32, 33, 9]
+    assert torch.cat([good for _, good in blocks]).tolist() == [True, False, *[True] * 6]
     assert told == [("id4", "lost")] and list(one.prepared_images(rows[:0])) == []
     # While a batch is trained on, and closed early.
     batches = one.batches(0)

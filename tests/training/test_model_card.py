@@ -143,6 +143,23 @@ def test_how_to_load_it(form: str, method: str, more: dict[str, Any], wanted: st
     )
 
 
+def test_levels_of_prefix_are_those_that_it_has_learned() -> None:
+    few = recipe(method="prefix", data={"levels": ["context", "broader"]})
+    assert (
+        "`connote:DIR@context` sees images at a level that it was trained on (broader, context);"
+        in card(few, form="method")[1]
+    )
+    # In what it started from, too.
+    text = card(few, form="method", levels=("broader", "context", "metaphor"))[1]
+    assert "`connote:DIR@metaphor` sees" in text and "(broader, context, metaphor)" in text
+
+
+def test_a_bias_that_is_not_in_the_weights() -> None:
+    assert "bias" not in card(recipe())[1]
+    text = card(recipe(loss="sigmoid"), logit_bias=-9.87654)[1]
+    assert "a bias of the logits, -9.877, which the weights here have no place for" in text
+
+
 HOSTILE = 'hf:x/`<script>alert(1)</script>` | [a](http://b)\n---\n# new ``heading`` "é"'
 
 

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.errors import RecipeError
-from engine.training.start import check_start
+from engine.errors import RecipeError, StorageError
+from engine.schema import LEVELS
+from engine.training.job import Job
+from engine.training.start import check_start, learned_levels
 from tests.training.worker import Stopped, begun, job_of, train, weights
 
 
@@ -61,6 +63,48 @@ def test_weights_of_another_shape_are_not_gone_on_from(
         check_start(second.settings)
     with pytest.raises(RecipeError, match="holds no whole checkpoint"):
         check_start(begun(second, start=str(tmp_path / "nothing")).settings)
+
+
+@pytest.mark.parametrize(("then", "now"), [("infonce", "sigmoid"), ("sigmoid", "infonce")])
+def test_a_bias_of_one_loss_alone_is_not_gone_on_from(tmp_path: Path, then: str, now: str) -> None:
+    first = job_of(tmp_path / "a", max_steps=1, loss=then)
+    train(first)
+    second = job_of(tmp_path / "b", max_steps=1, loss=now, start=first.place.directory.uri)
+    with pytest.raises(
+        RecipeError, match=rf"was trained with finetune\.loss {then}, and here it is {now}; set"
+    ):
+        check_start(second.settings)
+    check_start(begun(second, loss=then).settings)
+
+
+def test_weights_that_do_not_fit_leave_the_start_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of another bias; who reads that must not delete the model that was to be gone on from."""
+    first = job_of(tmp_path / "a", max_steps=1)
+    train(first)
+    second = job_of(tmp_path / "b", max_steps=1, loss="sigmoid", start=first.place.directory.uri)
+    monkeypatch.setattr("engine.training.start.check_start", lambda _: None)
+    with pytest.raises(StorageError, match=r"\(missing: logit_bias\); finetune\.start must be") as told:
+        train(second)
+    assert "delete" not in str(told.value)
+
+
+def test_levels_that_the_start_has_learned_are_learned(tmp_path: Path) -> None:
+    def prefix(name: str, level: str, **more: Any) -> Job:
+        data = {"levels": [level], "validation": 0.2}
+        return job_of(tmp_path / name, method="prefix", max_steps=1, data=data, **more)
+
+    first = prefix("a", "metaphor")
+    train(first)
+    second = prefix("b", "synonym", start=first.place.directory.uri)
+    train(second)
+    third = prefix("c", "broader", start=second.place.directory.uri)
+    assert first.place.about()["levels"] == ["metaphor"]
+    assert second.place.about()["levels"] == ["synonym", "metaphor"]
+    assert learned_levels(third.settings) == ("synonym", "broader", "metaphor")
+    shutil.rmtree(second.place.directory.uri)
+    assert learned_levels(third.settings) == LEVELS
 
 
 def test_a_damaged_start_is_told_and_the_checkpoint_before_it_taken(tmp_path: Path) -> None:

@@ -41,14 +41,17 @@ class Fixed(Method):
 
 
 class Reading:
-    """Stands for the loader: a picture is its image's number, from 1; those it cannot read are 0."""
+    """Stands for the loader: a picture is its image's number, from 1; black ones and unread ones are 0."""
 
     unread: tuple[int, ...] = ()
+    black: tuple[int, ...] = ()
 
-    def prepared_images(self, rows: NDArray[np.int64]) -> Iterator[torch.Tensor]:
+    def prepared_images(self, rows: NDArray[np.int64]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         for start in range(0, len(rows), 3):
-            some = rows[start : start + 3, None]
-            yield torch.from_numpy(np.where(np.isin(some, self.unread), 0, some + 1)).float()
+            some = rows[start : start + 3]
+            zero = np.isin(some, self.unread + self.black)
+            pixels = torch.from_numpy(np.where(zero, 0, some + 1)[:, None]).float()
+            yield pixels, torch.from_numpy(~np.isin(some, self.unread))
 
 
 def made(method: str = "full", seed: int = 0) -> tuple[Fixed, Validator, Any]:
@@ -121,12 +124,23 @@ def test_images_that_cannot_be_read_find_nothing() -> None:
     reading: Any = validator._loader
     reading.unread = tuple(range(7))
     assert set(validator.scores(fixed).values()) == {0.0}
-    reading.unread = (6,)
-    fixed.images[6] = torch.stack(list(fixed.texts.values())).sum(dim=0)  # it would be found
+    reading.unread = (5,)
+    fixed.images[-1] = torch.stack(list(fixed.texts.values())).sum(dim=0)  # what zeros look like: all find it
     found = validator.scores(fixed)
-    fixed.images[6] = -1e9  # it is found by none
+    fixed.images[5] = torch.nan  # it is found by none
     reading.unread = ()
     assert found == validator.scores(fixed)
+
+
+def test_a_picture_that_is_prepared_as_zeros_is_a_picture() -> None:
+    fixed, validator, _ = made()
+    reading: Any = validator._loader
+    fixed.images[-1] = fixed.images[5]  # what zeros look like
+    wanted = validator.scores(fixed)
+    reading.black = (5,)
+    assert validator.scores(fixed) == wanted
+    reading.black, reading.unread = (), (5,)
+    assert validator.scores(fixed) != wanted
 
 
 def test_the_score_is_the_mean_of_both_ways() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import time
+from concurrent.futures import wait as waited_for
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,10 @@ from engine.encoders import EncoderName, load_encoder
 from engine.errors import RecipeError, StorageError
 from engine.storage import Location
 from engine.training import work as working
+from engine.training.checkpoint import Checkpoints
+from engine.training.loader import Loader
 from engine.training.model_directory import model_lines
+from engine.training.validation import Validator
 from engine.training.work import work
 from engine.training.world import World
 from tests.training import runs
@@ -176,6 +182,42 @@ def test_a_batch_without_a_loss_stops_the_run_and_names_its_images(
     assert any("step 5 is left out" in line for line in said), said
 
 
+def test_all_stop_at_a_bad_batch_when_what_is_kept_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first worker that stops ends the others, which may be writing."""
+    job = job_of(tmp_path)
+    write, found = Location.write_bytes, list[tuple[int, bool]]()
+
+    def slow(self: Location, data: bytes, replace: bool = True) -> bool:
+        if "step-00000005" in self.uri:
+            time.sleep(0.2)
+        return write(self, data, replace)
+
+    def met(_: World) -> None:
+        file = Path(job.place.directory.uri) / "bad-batch-00000005.json"
+        found.append((newest_step(job.place.checkpoints), file.exists()))
+
+    monkeypatch.setattr(Location, "write_bytes", slow)
+    monkeypatch.setattr(World, "wait", met)
+    poison(monkeypatch, {5})
+    with pytest.raises(StorageError, match=r"step 5: its loss is nan"):
+        train(job)
+    assert found == [(5, True)]
+
+
+def test_a_bias_beside_the_model_is_told(tmp_path: Path) -> None:
+    """Its own form has no place for what the sigmoid loss learned."""
+    job = job_of(tmp_path, max_steps=2, loss="sigmoid")
+    train(job)
+    about, card = job.place.about(), (Path(job.place.directory.uri) / "README.md").read_text()
+    assert about["logit_bias"] == pytest.approx(-10, abs=0.1) and about["logit_bias"] != -10
+    assert "logit_bias" not in weights(job)
+    assert (
+        f"a bias of the logits, {about['logit_bias']:.4g}, which the weights here have no place for" in card
+    )
+
+
 def test_bad_batches_are_left_out_where_that_is_allowed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,6 +256,53 @@ def test_a_full_disk_while_saving_keeps_what_was_saved(
     assert newest_step(job.place.checkpoints) == 2
     monkeypatch.undo()
     assert "going on from step 2 of" in train(job)[0]
+
+
+def test_a_full_disk_is_told_at_the_next_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not when the next checkpoint is due, which may be hours later."""
+    job = job_of(tmp_path, checkpoint_every=5, max_steps=10, validate_every=10, epochs=9)
+    save, accumulate, steps = Checkpoints.save, working.accumulate, list[int]()
+
+    def full(*_: Any, **__: Any) -> bool:
+        raise StorageError("the disk is full")
+
+    def saved(self: Checkpoints, step: int, *more: Any) -> None:
+        with monkeypatch.context() as during:
+            during.setattr(Location, "write_bytes", full)
+            save(self, step, *more)
+            assert self._pending is not None
+            waited_for([self._pending])
+
+    def counted(*given: Any) -> Any:
+        steps.append(len(steps))
+        return accumulate(*given)
+
+    monkeypatch.setattr(Checkpoints, "save", saved)
+    monkeypatch.setattr(working, "accumulate", counted)
+    with pytest.raises(StorageError, match="the disk is full"):
+        train(job)
+    assert len(steps) == 5
+
+
+def test_a_validation_is_no_part_of_the_time_that_is_waited_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = job_of(tmp_path, max_steps=4, validate_every=1)
+    scores = Validator.scores
+
+    def slow(self: Validator, method: Any) -> dict[str, float]:
+        time.sleep(0.3)
+        return scores(self, method)
+
+    monkeypatch.setattr(Validator, "scores", slow)
+    monkeypatch.setattr(Loader, "waited", lambda _: 1e-4)
+    train(job)
+    with (Path(job.place.directory.uri) / "metrics.csv").open() as file:
+        told = [row for row in csv.DictReader(file) if row["samples/s"]]
+    assert len(told) == 4
+    for row in told:
+        seconds = 1e-4 / float(row["waiting"])
+        assert 14 < float(row["samples/s"]) * seconds < 17, "the pairs of a batch"
 
 
 def test_changed_settings_are_refused_by_name(tmp_path: Path) -> None:

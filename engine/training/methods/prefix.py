@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import embedding
 
 from engine.recipe.finetune import Finetune
 from engine.schema import LEVELS
@@ -38,7 +39,15 @@ class Prefix(Contrastive):
         plain = levels < 0
         if plain.all():
             return super().image_side(pixels, levels)
-        seen = unit(self.backbone.see(pixels, self.tokens[levels.clamp(min=0)]).pooled)
+        seen = unit(self.backbone.see(pixels, self._tokens_of(levels.clamp(min=0))).pooled)
         if plain.any():
             seen = torch.where(plain[:, None], unit(self.backbone.embed_image(pixels)), seen)
         return {"features": seen}
+
+    def _tokens_of(self, levels: Tensor) -> Tensor:
+        """(b, TOKENS, width), of levels from 0 up.
+
+        As `self.tokens[levels]`, whose gradient several threads of a processor add up in whatever order
+        they come; that of an embedding has one order on any number of threads.
+        """
+        return embedding(levels, self.tokens.flatten(1)).view(len(levels), *self.tokens.shape[1:])

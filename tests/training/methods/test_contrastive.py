@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +16,7 @@ from engine.training.method import Method, Targets
 from engine.training.methods import build_method
 from engine.training.methods.lora import merged_weights
 from tests.encoders.tiny import build
-from tests.training.tiny import load, pixels, settings, write_clip
+from tests.training.tiny import load, pixels, settings, write_bert_clip, write_clip
 
 LEVELS = torch.tensor([0, 4, 2])
 
@@ -64,6 +68,28 @@ def test_prefix_trains_its_tokens_alone(tmp_path: Path) -> None:
     mixed = made.image_side(pixels(3), torch.tensor([-1, 4, -1]))["features"]
     torch.testing.assert_close(mixed[[0, 2]], own[[0, 2]])
     torch.testing.assert_close(mixed[1], seen[1])
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(1)
+
+
+def test_prefix_learns_the_same_on_several_threads(tmp_path: Path, two_threads: None) -> None:
+    """So many tokens that torch shares them out: sums must not depend on which thread is first."""
+    made: Any = method_of(write_clip(tmp_path), "prefix")
+    levels = torch.arange(300) % 5
+    factors = torch.randn(300, 5, 32, generator=torch.Generator().manual_seed(0))
+    # What arrives at the tokens is looked at, whatever the tower would make of them.
+    made.backbone.see = lambda _, extra: SimpleNamespace(pooled=(extra * factors).sum(dim=1))
+    found = []
+    for _ in range(20):
+        made.zero_grad()
+        made.image_side(pixels(300), levels)["features"][:, 0].sum().backward()
+        found.append(made.tokens.grad.clone())
+    assert all(torch.equal(found[0], other) for other in found)
 
 
 def test_the_factor_of_the_cosines_is_bounded_after_the_step(tmp_path: Path) -> None:
@@ -139,13 +165,39 @@ def test_lora_s_rank_and_scale(tmp_path: Path) -> None:
     torch.testing.assert_close(merged - base, torch.full_like(base, 2 * 6 / 2))
 
 
-def test_gradient_checkpointing_gives_the_same_gradient(tmp_path: Path) -> None:
-    name = write_clip(tmp_path)
-    found = []
+@pytest.mark.parametrize("library", ["open_clip", "hf", "bert"])
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_gradient_checkpointing_computes_layers_again_and_changes_nothing(
+    tmp_path: Path, library: str, method: str
+) -> None:
+    """Also in a text tower of transformers inside of open_clip, which has dropout."""
+    if library == "hf":
+        # Of CLIP's own settings one drops at random, too.
+        config = build("clip", tmp_path).config
+        config.text_config.attention_dropout = config.vision_config.attention_dropout = 0.5
+        config.save_pretrained(tmp_path)
+    name = write_clip(tmp_path) if library == "open_clip" else f"hf:{tmp_path}"
+    name = write_bert_clip(tmp_path)[0] if library == "bert" else name
+    found, runs = [], []
     for on in (False, True):
-        made = method_of(name, "lora", gradient_checkpointing=on)
-        made.image_side(pixels(3), LEVELS)["features"].square()[:, 0].sum().backward()
+        made = method_of(name, method, gradient_checkpointing=on)
+        counts = _counted(made)
+        tokens = made.backbone.tokenize(["red fish", "a cat", ""])
+        images = made.image_side(pixels(3, side=made.backbone.side), LEVELS)["features"]
+        (images * made.text_side(tokens)["features"]).square()[:, 0].sum().backward()
         found.append([value.grad for value in trained(made).values() if value.grad is not None])
+        runs.append(counts)
     assert len(found[0]) == len(found[1]) > 0
-    for one, other in zip(*found, strict=True):
-        torch.testing.assert_close(one, other)
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+    assert len(runs[0]) > 2 and set(runs[0].values()) == {1} and set(runs[1].values()) == {2}
+    with torch.inference_mode():  # as an encoder
+        made.text_side(tokens)
+
+
+def _counted(method: Method) -> Counter[str]:
+    """How often the attention of each layer of either tower has been run, kept up to date."""
+    counts = Counter[str]()
+    for name, module in method.named_modules():
+        if name.endswith(("attn", "self_attn", "attention")):
+            module.register_forward_pre_hook(lambda _, __, name=name: counts.update([name]))
+    return counts
