@@ -28,7 +28,7 @@ def choose(name: Literal["auto", "cpu", "cuml"], gpus: float) -> Name:
     lacking = [
         what
         for what, there in (
-            ("a GPU of its own (cluster.gpus)", gpus > 0),
+            ("a GPU that the job reserved", gpus > 0),
             ("an NVIDIA GPU", torch.cuda.is_available()),
             ("the package cuML", find_spec("cuml") is not None),
         )
@@ -39,8 +39,8 @@ def choose(name: Literal["auto", "cpu", "cuml"], gpus: float) -> Name:
     if name == "auto":
         return "cpu"
     raise RecipeError(
-        f"cluster.backend: cuml needs {' and '.join(lacking)}, which the fit does not have; "
-        "give the job GPUs (cluster.gpus) and requirements/gpu.txt, or write cpu or auto"
+        f"cluster.backend: cuml needs what the fit does not have: {', '.join(lacking)}; give the job GPUs "
+        "(cluster.gpus) and requirements/gpu.txt, or write cpu or auto"
     )
 
 

@@ -19,7 +19,7 @@ def test_cuml_is_refused_where_it_cannot_run(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(RecipeError) as refused:
         choose("cuml", 1)
     message = str(refused.value)
-    assert message.startswith("cluster.backend: cuml needs ")
+    assert message.startswith("cluster.backend: cuml needs what the fit does not have: ")
     assert "an NVIDIA GPU" in message
     assert ("the package cuML" in message) == (find_spec("cuml") is None)
     assert "cluster.gpus" in message and "write cpu or auto" in message
@@ -30,9 +30,9 @@ def test_cuml_is_refused_where_it_cannot_run(monkeypatch: pytest.MonkeyPatch) ->
     ("gpu", "package", "lacks"),
     [
         (True, True, None),
-        (True, False, "cuml needs the package cuML, which"),
-        (False, True, "cuml needs an NVIDIA GPU, which"),
-        (False, False, "cuml needs an NVIDIA GPU and the package cuML, which"),
+        (True, False, "not have: the package cuML; give"),
+        (False, True, "not have: an NVIDIA GPU; give"),
+        (False, False, "not have: an NVIDIA GPU, the package cuML; give"),
     ],
 )
 def test_what_is_chosen(monkeypatch: pytest.MonkeyPatch, gpu: bool, package: bool, lacks: str | None) -> None:
@@ -51,7 +51,7 @@ def test_what_is_chosen(monkeypatch: pytest.MonkeyPatch, gpu: bool, package: boo
             choose("cuml", 1)
     # Ray does not hide the machine's GPUs from a task that reserves none; somebody else may have them.
     assert choose("auto", 0) == "cpu"
-    with pytest.raises(RecipeError, match=r"needs a GPU of its own \(cluster\.gpus\)"):
+    with pytest.raises(RecipeError, match=r"not have: a GPU that the job reserved"):
         choose("cuml", 0)
 
 
