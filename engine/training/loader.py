@@ -85,7 +85,7 @@ class Loader:
         """This worker's rows of the batches of an epoch, from batch `start` on.
 
         Threads run until the iterator ends or is closed; at most `AHEAD` batches, of at
-        most `AHEAD_BYTES`, are begun beyond the one that was yielded last.
+        most `AHEAD_BYTES`, are begun beyond the one that was yielded last; one, if it is larger.
 
         Raises:
             RecipeError: see `epoch_batches`.
@@ -101,7 +101,11 @@ class Loader:
                 tokens = batch.tokens.result()
                 self._wait(batch.pictures)
                 self._waited += time.monotonic() - now
-                yield self._local(batch, tokens)
+                local = self._local(batch, tokens)
+                # Of a large batch there must be no third: when the next is begun the last one is gone.
+                del batch
+                yield local
+                del local
 
     def prepared_images(self, rows: _Ints) -> Iterator[tuple[Tensor, Tensor]]:
         """Images of `pairs.images` in blocks of `finetune.micro_batch`, (b, 3, height, width), float32.
@@ -182,6 +186,5 @@ def _ahead(begun: Iterator[_T], count: int) -> Iterator[_T]:
     """The same, each with the next `count` begun, at least 1."""
     waiting = deque(islice(begun, count))
     while waiting:
-        first = waiting.popleft()
         waiting.extend(islice(begun, 1))
-        yield first
+        yield waiting.popleft()

@@ -145,6 +145,7 @@ class _Worker:
         for batch in self.loader.batches(state.epoch, state.batch):
             self.checkpoints.look()  # a full disk is told now, not when the next one is due
             self._step(batch)
+            del batch  # its pixels make room for those of the batch that is begun next
             state.step, state.batch = state.step + 1, state.batch + 1
             ended = state.batch == self.loader.batches_of(state.epoch)
             if ended:

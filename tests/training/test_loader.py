@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from engine.storage import locate
 from engine.training.loader import AHEAD, Loader
 from engine.training.order import epoch_batches
 from engine.training.pairs import Pairs
+from engine.training.pictures import Decoder
 from engine.training.reader import ImageReader
 from engine.training.step import LocalBatch
 from engine.training.world import World
@@ -107,6 +109,25 @@ def equal(one: LocalBatch, other: LocalBatch) -> bool:
 
 def running() -> list[str]:
     return [t.name for t in threading.enumerate() if t.name.startswith(("read", "decode"))]
+
+
+def test_a_batch_that_was_trained_on_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of batches of 32,768 images a third one would be 20 GB more."""
+    one, begin, alive, room = loader(order="shuffled"), Decoder.begin, list[Any](), list[int]()
+
+    def counting(self: Decoder, rows: NDArray[np.int64]) -> Any:
+        room.append(sum(each() is not None for each in alive))
+        pictures = begin(self, rows)
+        alive.append(weakref.ref(pictures.pixels))
+        return pictures
+
+    monkeypatch.setattr(Decoder, "begin", counting)
+    monkeypatch.setattr("engine.training.loader.AHEAD", 1)
+    for batch in one.batches(0):
+        assert batch.pixels.any()
+        del batch
+    assert len(room) == one.batches_of(0) > 5
+    assert room == [0, *[1] * (len(room) - 1)]
 
 
 def test_a_batch_is_what_the_order_says() -> None:
