@@ -135,7 +135,9 @@ def bootstrap(
     low, high = np.full_like(mean, np.nan), np.full_like(mean, np.nan)
     if not count:
         return mean, low, high
-    weights = rng.multinomial(count, np.full(count, 1 / count), size=resamples).astype(np.float64)
+    alike = np.full(count, 1 / count)
+    # One by one: a thousand draws of a hundred thousand queries at once are a gigabyte.
+    weights = (rng.multinomial(count, alike).astype(np.float64) for _ in range(resamples))
     draws = np.stack([_mean(filled, there, row) for row in weights])
     edge = (1 - level) / 2
     some = there.any(axis=0)
