@@ -44,7 +44,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import watched
-from benchmarks.outcome import Outcome, median
+from benchmarks.outcome import Outcome, conclude, median
 
 BATCH, THREADS, WORKERS, IN_FLIGHT = 32, 1, 2, 2
 #: Batches at either end that do not count: as many as the side that reads furthest ahead has in hand.
@@ -264,9 +264,7 @@ def main() -> None:
         "--sets", nargs="+", choices=list(SETS), default=list(SETS), help="which; by default all"
     )
     arguments = parser.parse_args()
-    outcomes = run(arguments.quick, arguments.images and arguments.images.resolve(), arguments.sets)
-    print("\n".join(map(str, outcomes)))
-    raise SystemExit(any(outcome.ratio < outcome.floor for outcome in outcomes))
+    conclude(run(arguments.quick, arguments.images and arguments.images.resolve(), arguments.sets))
 
 
 if __name__ == "__main__":

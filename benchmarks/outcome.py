@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,11 @@ def main(run: Callable[[bool], Outcome | list[Outcome]]) -> None:
     parser = argparse.ArgumentParser(description=run.__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer and smaller rounds")
     found = run(parser.parse_args().quick)
-    outcomes = found if isinstance(found, list) else [found]
+    conclude(found if isinstance(found, list) else [found])
+
+
+def conclude(outcomes: Sequence[Outcome]) -> NoReturn:
+    """Print them, and exit with 1 if one is below its floor."""
     print("\n".join(map(str, outcomes)))
     raise SystemExit(any(outcome.ratio < outcome.floor for outcome in outcomes))
 

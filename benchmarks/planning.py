@@ -29,7 +29,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from benchmarks.outcome import Outcome
+from benchmarks.outcome import Outcome, conclude
 from benchmarks.planning_steps import GROWING, Spent, next_part, peak_mib
 
 GOAL_STATUS_S, GOAL_SAMPLES = 30, 100_000_000
@@ -170,9 +170,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, nargs="+", help="numbers of samples, in multiples of 10,000")
     arguments = parser.parse_args()
     usual = [100_000, 1_000_000] if arguments.quick else [1_000_000, 10_000_000, 100_000_000]
-    outcomes = run(sorted(arguments.samples or usual), rounds=1 if arguments.quick else 3)
-    print("\n".join(map(str, outcomes)))
-    raise SystemExit(any(outcome.ratio < outcome.floor for outcome in outcomes))
+    conclude(run(sorted(arguments.samples or usual), rounds=1 if arguments.quick else 3))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from engine.clustering.backend import Name, load
+from engine.clustering.tables import read_about
 from engine.clustering.tree import Predictor, Tree
 from engine.embeddings import rows_of
 from engine.errors import RecipeError
@@ -106,12 +107,6 @@ class Fit:
         persistence = np.array(about.pop("persistence"), np.float64)
         del about["folder"]
         return cls(points["number"].to_numpy(), _matrix(points["vector"]), placed, persistence, tree, about)
-
-
-def read_about(directory: Location) -> dict[str, Any] | None:
-    """What `fit.json` says: backend, mode, clusters and their persistence; None before a fit's end."""
-    place = directory / "fit.json"
-    return json.loads(place.read_text()) if place.exists() else None
 
 
 def fit(

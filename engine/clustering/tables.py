@@ -60,8 +60,7 @@ class Clustering:
 
         In the mode `scale` each is another, and a seeded one is who computes it.
         """
-        place = self.fit / "fit.json"
-        about = json.loads(place.read_text()) if place.exists() else {}
+        about = read_about(self.fit) or {}
         return about.get("folder" if about.get("mode") == "scale" else "backend")
 
     @property
@@ -115,6 +114,12 @@ class Clustering:
         """What was written there; empty before the first summing up."""
         place = self.directory / "result.json"
         return json.loads(place.read_text()) if place.exists() else {}
+
+
+def read_about(directory: Location) -> dict[str, Any] | None:
+    """What `fit.json` says: backend, mode, clusters and their persistence; None before a fit's end."""
+    place = directory / "fit.json"
+    return json.loads(place.read_text()) if place.exists() else None
 
 
 def numbers_in(table: pa.Table) -> Any:

@@ -16,9 +16,9 @@ import ray
 from engine.analyses import told_by
 from engine.clustering.backend import choose
 from engine.clustering.drawing import bar, drawn, lots
-from engine.clustering.fitted import Fit, Placer, check_rows, fit, read_about
+from engine.clustering.fitted import Fit, Placer, check_rows, fit
 from engine.clustering.fold import COLUMNS, Sums
-from engine.clustering.tables import Clustering
+from engine.clustering.tables import Clustering, read_about
 from engine.embeddings import VectorTables, check_complete, vector_tables
 from engine.errors import StorageError
 from engine.export.mined import MinedRun, SampleReader, open_run

@@ -31,8 +31,8 @@ def farthest_points(points: NDArray[Any], count: int, device: str = "cpu") -> Sa
     """Choose rows greedily, each time the one farthest from all that were chosen (METHODS B7).
 
     The first is the row nearest the centroid: the paper names no start, and this one needs no
-    seed. Ties go to the lower row. Euclidean distances, in float64; count x n of them. Takes 8 (d + 1)
-    bytes a point, and some megabytes.
+    seed. Ties go to the lower row. Euclidean distances, in float64; count x n of them. Beside the points
+    it takes 8 (d + 2) bytes for each, and some megabytes.
 
     Args:
         points: (n, d) coordinates, such as a 2-D UMAP.
