@@ -1,11 +1,13 @@
 """Image vectors through the engine, over the best plain loop around the same model.
 
-Models of open_clip with random weights, in batches of 32; three sets of JPEGs, two questions. A ViT-B-32
+Models of open_clip with random weights, in batches of 32; four sets of JPEGs, two questions. A ViT-B-32
 takes images of 640 x 480, as MS-COCO has them, and of 6000 x 4000, as a camera writes them: the goals are
 0.95 of the loop and 1.5 of clip-retrieval. On the small ones a processor spends nearly all of its time in the
-model's matrix products, on every side, so that only the first can be reached; on the large ones each image
-costs a core 100 ms in the model and 50 in the decoder, or 300 where all of the JPEG is decoded.
-The third set asks how well decoding is done, as it is most of the work beside a GPU with any model: images
+model's matrix products, on every side, so that in float32 only the first can be reached. What is left is to
+multiply in bfloat16, where the processor has instructions for it (`embed.compute`; the loop does so too,
+clip-retrieval cannot on a processor): the second set, left out elsewhere. On the large ones each image costs
+a core 100 ms in the model and 50 in the decoder, or 300 where all of the JPEG is decoded.
+The last set asks how well decoding is done, as it is most of the work beside a GPU with any model: images
 of 3000 x 2000 under a ViT-S-32 of two layers, which leaves both cores of a small machine to the decoder.
 The engine reads, decodes, computes and commits Parquet; the loop (`benchmarks/embed_speed_loop.py`) keeps
 its vectors in memory. It decodes ahead by threads or by worker processes, whichever is faster in the first
@@ -17,7 +19,7 @@ On all sides the model computes with one thread, and what prepares its images ha
 has nobody else on it. With both of two cores under the model's threads Ray's idle processes alone take some
 5 % (each about 1 % of a core: raylet, GCS, agents, the run's own actors), which is a figure of the machine.
 
-So do they in the third set's ratio, whose machine has no core to spare; hence its floor. In milliseconds of
+So do they in the last set's ratio, whose machine has no core to spare; hence its floor. In milliseconds of
 a core for one of its images, in the steady middle of a run: the loop has 19.3 of the 20.1 that two cores
 have; the engine has 20.1 in the actor (JPEG 11.3, resizing 1.7, model 5.5, the rest Python and Ray), 1.2
 for reading and handing images over (2.7 before they were read into Arrow's memory and carried without
@@ -67,6 +69,7 @@ class ImageSet:
         size: of the images, in pixels.
         count: of images.
         floors: of the ratios to the plain loop and to clip-retrieval.
+        compute: what the engine and the plain loop have the model compute in.
     """
 
     model: str
@@ -74,10 +77,12 @@ class ImageSet:
     size: tuple[int, int]
     count: int
     floors: tuple[float, float]
+    compute: str = "float32"
 
 
 SETS = {
     "embed_speed": ImageSet("ViT-B-32", 12, (640, 480), 384, (0.95, 0.95)),
+    "embed_speed_bfloat16": ImageSet("ViT-B-32", 12, (640, 480), 768, (0.95, 1.5), "bfloat16"),
     "embed_speed_photographs": ImageSet("ViT-B-32", 12, (6000, 4000), 384, (0.95, 1.5)),
     "embed_speed_decoding": ImageSet("ViT-S-32", 2, (3000, 2000), 2560, (0.75, 1.5)),
 }
@@ -90,26 +95,36 @@ def run(quick: bool, own: Path | None, names: list[str]) -> list[Outcome]:
     outcomes = []
     for name in names:
         each = SETS[name]
+        if each.compute == "bfloat16" and not multiplies_bfloat16():
+            print(f"  {name} is left out: this processor has no instructions for bfloat16", flush=True)
+            continue
         with tempfile.TemporaryDirectory() as folder:
             root = Path(folder)
             write_model(root / "model", each.model, each.layers)
             if own is None:
                 write_images(root / "images", each.size, each.count)
             what = f"JPEGs of {each.size[0]} x {each.size[1]}" if own is None else str(own)
-            print(f"  {name}: {each.model}, {each.layers} layers, {what}", flush=True)
-            rates = measure(own or root / "images", root, rounds=1 if quick else 3)
+            print(f"  {name}: {each.model}, {each.layers} layers, {each.compute}, {what}", flush=True)
+            rates = measure(own or root / "images", root, each.compute, rounds=1 if quick else 3)
         outcomes += judge(name, rates, *each.floors)
     return outcomes
 
 
-def measure(images: Path, root: Path, rounds: int) -> dict[str, list[float]]:
+def multiplies_bfloat16() -> bool:
+    """Whether the processor has instructions for it; elsewhere float32 is faster, often by far."""
+    import torch
+
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def measure(images: Path, root: Path, compute: str, rounds: int) -> dict[str, list[float]]:
     """Images/s of each side in each round; the sides of a round run one after the other."""
     rates: dict[str, list[float]] = {}
     loops, peaks = list(LOOPS), dict[str, float]()
     for index in range(rounds):
-        found = {"engine": side("ours", images, root, f"run{index}")}
+        found = {"engine": side("ours", images, root, compute, f"run{index}")}
         for label in loops:
-            found[label] = side("loop", images, root, *LOOPS[label])
+            found[label] = side("loop", images, root, compute, *LOOPS[label])
         if python := os.environ.get("CONNOTE_CLIP_RETRIEVAL"):
             found["clip-retrieval"] = clip_retrieval(python, images, root, index)
         told = {label: rate for label, (rate, _) in found.items()}
@@ -174,10 +189,10 @@ def write_model(directory: Path, name: str, layers: int) -> None:
     (directory / "open_clip_config.json").write_text(json.dumps(told))
 
 
-def side(name: str, images: Path, root: Path, *more: str) -> tuple[float, float]:
+def side(name: str, images: Path, root: Path, compute: str, *more: str) -> tuple[float, float]:
     """Images/s and peak MiB of the engine or of a loop, in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.embed_speed", f"--{name}", str(images), str(root), *more]
-    printed, peak = watched.run(command)
+    command = [sys.executable, "-m", "benchmarks.embed_speed", f"--{name}"]
+    printed, peak = watched.run([*command, str(images), str(root), compute, *more])
     return float(printed), peak
 
 
@@ -189,7 +204,7 @@ def clip_retrieval(python: str, images: Path, root: Path, index: int) -> tuple[f
     return steady(json.loads(printed)), peak
 
 
-def ours(images: Path, root: Path, out: str) -> float:
+def ours(images: Path, root: Path, compute: str, out: str) -> float:
     """Images/s of the engine, by the times at which its tables were committed."""
     import pyarrow.parquet as pq
 
@@ -202,7 +217,7 @@ def ours(images: Path, root: Path, out: str) -> float:
         {
             "images": {"source": "folder", "uri": str(images)},
             "run": {"out": str(root / out), "part_rows": BATCH, "parts_in_flight": IN_FLIGHT},
-            "embed": {"encoders": [encoder], "batch": BATCH, "cpus": THREADS},
+            "embed": {"encoders": [encoder], "compute": compute, "batch": BATCH, "cpus": THREADS},
         }
     )
     mine(recipe, RunDirectory.at(str(root / out)), say=lambda line: None)
@@ -210,13 +225,15 @@ def ours(images: Path, root: Path, out: str) -> float:
     return steady([(path.stat().st_mtime_ns / 1e9, pq.read_metadata(path).num_rows) for path in parts])
 
 
-def loop(images: Path, root: Path, way: str, decode: str) -> float:
+def loop(images: Path, root: Path, compute: str, way: str, decode: str) -> float:
     """Images/s of a plain loop."""
     from benchmarks import embed_speed_loop
 
     paths = sorted(images.rglob("*.jpg"))
     reduced = decode == "reduced"
-    finished, vectors = embed_speed_loop.run(way, paths, root / "model", BATCH, THREADS, WORKERS, reduced)
+    finished, vectors = embed_speed_loop.run(
+        way, paths, root / "model", compute, BATCH, THREADS, WORKERS, reduced
+    )
     if reduced:
         np.savez(
             root / "loop.npz",
@@ -269,8 +286,8 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--ours"]:
-        print(ours(Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]))
+        print(ours(Path(sys.argv[2]), Path(sys.argv[3]), *sys.argv[4:6]))
     elif sys.argv[1:2] == ["--loop"]:
-        print(loop(Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4], sys.argv[5]))
+        print(loop(Path(sys.argv[2]), Path(sys.argv[3]), *sys.argv[4:7]))
     else:
         main()

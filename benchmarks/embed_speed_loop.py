@@ -69,20 +69,28 @@ WAYS = {"threads": by_threads, "workers": by_workers}
 
 
 def run(
-    way: str, paths: list[Path], model: Path, batch: int, threads: int, workers: int, reduced: bool
+    way: str,
+    paths: list[Path],
+    model: Path,
+    compute: str,
+    batch: int,
+    threads: int,
+    workers: int,
+    reduced: bool,
 ) -> tuple[list[tuple[float, int]], NDArray[np.float16]]:
     """When each batch was done and how many images it had; and the vectors.
 
-    The model computes with `threads`, and `workers` of the way's kind prepare images.
+    The model computes with `threads` in the type `compute`, and `workers` of the way's kind prepare images.
     """
     torch.set_num_threads(threads)
     net, transform = open_clip.create_model_from_pretrained(f"local-dir:{model}")
-    net.eval()
+    dtype = getattr(torch, compute)
+    net.eval().to(dtype)
     images = Prepared(paths, transform, 224 if reduced else 0)
     finished, vectors = list[tuple[float, int]](), list[NDArray[np.float16]]()
     with torch.inference_mode():
         for pixels in WAYS[way](images, batch, workers):
-            found = net.encode_image(pixels, normalize=True)
-            vectors.append(found.numpy().astype(np.float16))
+            found = torch.nn.functional.normalize(net.encode_image(pixels.to(dtype)).float(), dim=1)
+            vectors.append(found.half().numpy())
             finished.append((time.perf_counter(), len(found)))
     return finished, np.concatenate(vectors)
