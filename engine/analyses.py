@@ -12,7 +12,7 @@ from engine.clustering.tables import Clustering
 from engine.embeddings import VectorTables, vector_tables
 from engine.export.mined import MinedRun
 from engine.polysemy.tables import Measurement
-from engine.recipe import Recipe
+from engine.recipe import Polysemy, Recipe
 from engine.rundir import RunDirectory
 from engine.storage import Location, digest_of, digest_settings
 
@@ -81,6 +81,11 @@ def told_by(recipe: Recipe, mined: MinedRun) -> str:
         failed = json.dumps(list(tables.failures_of(tables.failed())))
         captions = [mined.fingerprints["caption"], *sorted(tables.done()), failed]
     return digest_settings({**settings, "caption": digest_of(*captions), "seed": recipe.run.seed})
+
+
+def page_by(settings: Polysemy, told: str) -> str:
+    """What the page of the most polysemous clusters is made from; `told` is `told_by`."""
+    return f"{told} {settings.show}"
 
 
 def is_made(result: Location, by: str) -> bool:

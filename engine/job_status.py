@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from engine.analyses import is_made, measurement_of, sources_of, tables_of, told_by
+from engine.analyses import is_made, measurement_of, page_by, sources_of, tables_of, told_by
 from engine.clustering.tables import Clustering
 from engine.difficulty.tables import Division, voter_tables
 from engine.difficulty.voters import voters_of
@@ -74,7 +74,8 @@ def job_status(run: RunDirectory, recipe: Recipe, plan: pa.Table, unread: int = 
         found.append(_sample(run, recipe.sample.count, clustering))
     if recipe.polysemy:
         tables, measurement = tables_of(sources_of(recipe, run)), None
-        if _ready(tables, plan, unread) and (clustering or not recipe.cluster):
+        # A measurement is of one fit, so before that there is none.
+        if _ready(tables, plan, unread) and (not recipe.cluster or (clustering and clustering.fitted())):
             measurement = measurement_of(recipe, run, tables, clustering, plan)
         found.append(_polysemy(run, recipe, measurement))
     if recipe.difficulty:
@@ -140,6 +141,8 @@ def _polysemy(run: RunDirectory, recipe: Recipe, place: Measurement | None) -> J
         )
     if place is None or not is_made(place.directory / "curve.md", ""):
         steps.append("draw the curve")
+    if recipe.cluster and (place is None or not _listed(run, recipe, place)):
+        steps.append("list the clusters")
     where = None if place is None else _name(place.directory, run)
     noted = {} if place is None else place.noted()
     return JobStatus(
@@ -151,6 +154,12 @@ def _polysemy(run: RunDirectory, recipe: Recipe, place: Measurement | None) -> J
         excluded=noted.get("excluded", {}),
         captions_excluded=noted.get("captions_excluded", {}),
     )
+
+
+def _listed(run: RunDirectory, recipe: Recipe, place: Measurement) -> bool:
+    """Whether the page of the most polysemous clusters is that of the captions there are now."""
+    assert recipe.polysemy is not None
+    return is_made(place.pages, page_by(recipe.polysemy, told_by(recipe, open_run(run, recipe))))
 
 
 def _difficulty(run: RunDirectory, recipe: Recipe, plan: pa.Table, captions: str, unread: int) -> JobStatus:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from engine.analyses import is_made, measurement_of, note_made, sources_of, tables_of, told_by
+from engine.analyses import is_made, measurement_of, note_made, page_by, sources_of, tables_of, told_by
 from engine.clustering.fitted import Placed
 from engine.clustering.tables import Clustering
 from engine.embeddings import vector_tables
@@ -28,6 +28,7 @@ from engine.storage import StageTables, locate
 
 ENCODER = "open_clip:terrarium"
 PARTS, ROWS = 3, 4
+FIT = json.dumps({"backend": "cpu", "mode": "seeded"}).encode()
 
 
 def recipe(**sections: Any) -> Recipe:
@@ -109,13 +110,14 @@ def test_from_nothing_to_all_of_it(run: RunDirectory) -> None:
         assert (found["cluster"].parts_done, found["cluster"].parts) == (0, PARTS)
         assert found["cluster"].work == "fit and place all images"
         assert found["sample"].work == "choose 2 images"
-        assert found["polysemy"].work == "measure 5 queries at 2 radii (original captions), draw the curve"
+        steps = "measure 5 queries at 2 radii (original captions), draw the curve, list the clusters"
+        assert found["polysemy"].work == steps
     embed(run, made)
     place = clustering(run, made)
     cluster = states(run, made)["cluster"]
     assert cluster.place == f"clusters/{place.fingerprint}" and not cluster.there
     assert cluster.work == "fit 10 of 12 images, place 3 of 3 parts, sum up, draw the map"
-    (place.fit / "fit.json").write_bytes(b"{}")
+    (place.fit / "fit.json").write_bytes(FIT)
     place_part(run, made, 1)
     cluster = states(run, made)["cluster"]
     assert cluster.work == "place 2 of 3 parts, sum up, draw the map" and cluster.parts_done == 1
@@ -137,7 +139,7 @@ def test_what_tells_of_the_clusters_changes(run: RunDirectory) -> None:
     made = recipe()
     embed(run, made)
     place = clustering(run, made)
-    (place.fit / "fit.json").write_bytes(b"{}")
+    (place.fit / "fit.json").write_bytes(FIT)
     for part in range(PARTS):
         place_part(run, made, part)
     by = told_by(made, open_run(run, made))
@@ -194,6 +196,9 @@ def test_polysemy_with_and_without_clusters(run: RunDirectory, clustered: bool) 
     plan = run.read_plan()
     assert plan is not None
     place = clustering(run, made) if clustered else None
+    if place:
+        assert states(run, made)["polysemy"].place is None, "it is a measurement of one fit"
+        (place.fit / "fit.json").write_bytes(FIT)
     measurement = measurement_of(made, run, tables_of(sources_of(made, run)), place, plan)
     found = states(run, made)
     assert list(found) == (["cluster", "sample", "polysemy"] if clustered else ["polysemy"])
@@ -201,18 +206,25 @@ def test_polysemy_with_and_without_clusters(run: RunDirectory, clustered: bool) 
     counts = {"images": 9, "excluded": {"it: broken": 3}, "captions_excluded": {"original": 2}}
     measurement.finish({"finished": 0.0, **counts})
     polysemy = states(run, made)["polysemy"]
-    assert polysemy.work == "draw the curve"
+    assert polysemy.work == "draw the curve" + (", list the clusters" if clustered else "")
     assert (polysemy.images, polysemy.excluded) == (9, {"it: broken": 3})
     assert polysemy.captions_excluded == {"original": 2}
     (measurement.directory / "curve.md").write_bytes(b"")
     note_made(measurement.directory / "curve.md", "")
+    if clustered:
+        assert states(run, made)["polysemy"].work == "list the clusters"
+        assert made.polysemy is not None
+        measurement.pages.write_bytes(b"")
+        note_made(measurement.pages, page_by(made.polysemy, told_by(made, open_run(run, made))))
+        longer = recipe(polysemy={**made.polysemy.model_dump(), "show": 20})
+        assert states(run, longer)["polysemy"].work == "list the clusters"
     assert states(run, made)["polysemy"].work == "" and states(run, made)["polysemy"].there
 
 
 def test_shards_that_are_not_cataloged_make_other_clusters(run: RunDirectory) -> None:
     made = recipe()
     embed(run, made)
-    (clustering(run, made).fit / "fit.json").write_bytes(b"{}")
+    (clustering(run, made).fit / "fit.json").write_bytes(FIT)
     found = states(run, made, unread=1)
     assert all(job.place is None and job.work for job in found.values())
     assert other_results(run, list(found.values())) == [f"clusters/{clustering(run, made).fingerprint}"]

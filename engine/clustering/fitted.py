@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from engine.clustering.backend import Name, load
 from engine.clustering.tables import read_about
 from engine.clustering.tree import Predictor, Tree
+from engine.device import device_of
 from engine.embeddings import rows_of
 from engine.errors import RecipeError
 from engine.neighbours import nearest
@@ -168,7 +169,7 @@ class Placer:
     """
 
     def __init__(self, made: Fit, settings: Cluster) -> None:
-        device = "cuda" if settings.gpus else "cpu"
+        device = device_of(settings.gpus, "cluster.gpus")
         self._fit, self._count, self._device = made, min(settings.neighbours, len(made.numbers)), device
         tree = Tree(made.tree, made.placed.label)
         threads = max(1, round(settings.cpus))

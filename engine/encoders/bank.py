@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from engine.device import device_of
 from engine.encoders import EncoderName, load_encoder
 from engine.encoders.card import read_card
 from engine.encoders.protocol import Card, Encoder
@@ -33,11 +34,7 @@ class EncoderBank:
     """
 
     def __init__(self, settings: Embed) -> None:
-        if settings.gpus and not torch.cuda.is_available():
-            raise RecipeError(
-                f"embed.gpus is {settings.gpus:g}, and torch {torch.__version__} finds no GPU on this node; "
-                "set it to 0 to compute on processors"
-            )
+        self._device = device_of(settings.gpus, "embed.gpus")
         self.meter = Meter()
         self.settings = settings
         self._names = [EncoderName.parse(text) for text in settings.encoders]
@@ -107,8 +104,7 @@ class EncoderBank:
 
     def _encoder(self, name: EncoderName) -> Encoder:
         if name not in self._loaded:
-            device = "cuda" if self.settings.gpus else "cpu"
-            encoder, card = load_encoder(name, device, self.settings.compute), read_card(name)
+            encoder, card = load_encoder(name, self._device, self.settings.compute), read_card(name)
             for found, told in zip(_shapes(Card.of(encoder)), _shapes(card), strict=True):
                 if found != told:
                     raise RecipeError(

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import ray
 from numpy.typing import NDArray
 
-from engine.analyses import is_made, note_made
+from engine.analyses import is_made, note_made, page_by
 from engine.clustering.tables import Clustering, numbers_in
+from engine.device import device_of
 from engine.difficulty.tables import Division
 from engine.errors import RecipeError
 from engine.export.mined import open_run
@@ -19,6 +21,7 @@ from engine.flow.cluster import cluster
 from engine.flow.clustering import cluster_images
 from engine.flow.difficulty import divide_run
 from engine.flow.evaluate import evaluate
+from engine.flow.members import is_in
 from engine.flow.neighbourhood import on_map
 from engine.flow.pictures import draw_clusters, draw_curve, draw_map
 from engine.flow.polysemy import measure_polysemy
@@ -111,7 +114,7 @@ def analyse(
         if recipe.cluster and recipe.sample and place:
             chosen = place.sample(recipe.sample.count)
             cpus, gpus = recipe.cluster.cpus, recipe.cluster.gpus
-            asked = place, recipe.sample.count, plan, chosen, "cuda" if gpus else "cpu"
+            asked = place, recipe.sample.count, plan, chosen, gpus
             once(chosen, place.fingerprint, _sample, *asked, cpus=cpus, gpus=gpus)
             lines.append(f"sample     {chosen.uri}")
         if recipe.polysemy:
@@ -119,8 +122,8 @@ def analyse(
             once(measured.directory / "curve.md", "", draw_curve, run, measured, recipe.polysemy)
             lines.append(f"polysemy   {measured.directory.uri}/curve.md, curve.png")
             if place:
-                page = measured.directory / "clusters.html"
-                once(page, f"{told_by} {recipe.polysemy.show}", draw_clusters, mined, measured, place, plan)
+                page, by = measured.pages, page_by(recipe.polysemy, told_by)
+                once(page, by, draw_clusters, mined, measured, place, plan)
                 lines.append(f"           {page.uri}: the most polysemous clusters")
         if recipe.difficulty:
             divide_run(recipe, run, start_ray, say)
@@ -132,10 +135,10 @@ def analyse(
 
 
 def _sample(
-    place: Clustering, count: int, plan: Sequence[Mapping[str, Any]], target: Location, device: str
+    place: Clustering, count: int, plan: Sequence[Mapping[str, Any]], target: Location, gpus: float
 ) -> None:
     """Farthest-point sampling over the map (METHODS B7), as a table of ids in order of choice."""
-    parts = slices([row["part"] for row in plan])
+    device, parts = device_of(gpus, "cluster.gpus"), slices([row["part"] for row in plan])
     pieces = results(each(parts, on_map, place))
     numbers = np.concatenate([numbers for numbers, _ in pieces])
     if count > len(numbers):
@@ -143,7 +146,7 @@ def _sample(
     chosen = farthest_points(np.concatenate([points for _, points in pieces]), count, device)
     wanted = numbers[chosen.rows]
     # Of all images there are numbers here; names are read for the chosen ones.
-    named = pa.concat_tables(results(each(parts, _named, place, wanted)))
+    named = pa.concat_tables(results(each(parts, _named, place, ray.put(np.sort(wanted)))))
     order = {number: row for row, number in enumerate(numbers_in(named).tolist())}
     ids = named.take([order[number] for number in wanted.tolist()])
     distances = pa.array(np.where(np.isfinite(chosen.distances), chosen.distances, np.nan), from_pandas=True)
@@ -151,6 +154,6 @@ def _sample(
 
 
 def _named(parts: Sequence[str], place: Clustering, wanted: NDArray[np.uint64]) -> pa.Table:
-    """Ids and keys of those images of some parts that are wanted."""
+    """Ids and keys of those images of some parts that are wanted; `wanted` ascends."""
     tables = [place.read(part, ("id", "key")) for part in parts]
-    return pa.concat_tables(table.filter(np.isin(numbers_in(table), wanted)) for table in tables)
+    return pa.concat_tables(table.filter(is_in(numbers_in(table), wanted)) for table in tables)

@@ -9,26 +9,24 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import ray
 
 from engine.analyses import told_by
 from engine.clustering.backend import choose
-from engine.clustering.drawing import bar, drawn, lots
 from engine.clustering.fitted import Fit, Placer, check_rows, fit
 from engine.clustering.fold import COLUMNS, Sums
 from engine.clustering.tables import Clustering, read_about
+from engine.device import device_of
 from engine.embeddings import VectorTables, check_complete, vector_tables
 from engine.errors import StorageError
 from engine.export.mined import MinedRun, SampleReader, open_run
+from engine.flow.drawn import draw_vectors, lowest
 from engine.flow.progress import Progress
-from engine.flow.spread import call, each, results, slices, spread, start
+from engine.flow.spread import call, each, slices, spread, start
 from engine.recipe import Cluster, Recipe
 from engine.rundir import RunDirectory
 
-#: Readers draw more rows than are wanted, since some have no vector: a share of them, and a few.
-_SPARE, _MORE = 1.1, 200
 #: Sums that one task joins.
 _FAN_IN = 16
 
@@ -60,8 +58,11 @@ def cluster_images(
     todo = [part for part in plan["part"].to_pylist() if part not in done]
     if not todo and place.noted().get("told_by") == by:
         return place
+    made = (place.fit / "fit.json").exists()
+    if done and not made:  # another fit has other clusters
+        raise _gone(place)
     start_ray()
-    if not (place.fit / "fit.json").exists():
+    if not made:
         say(f"clustering {min(rows, settings.fit_rows):,} of {rows:,} images; libraries compile for a minute")
         about = _fit(plan, vectors, place, recipe, rows)
         say(f"{about['clusters']:,} clusters by {about['backend']} ({about['mode']})")
@@ -84,42 +85,17 @@ def _fit(
 ) -> dict[str, Any]:
     settings, seed = recipe.cluster, recipe.run.seed
     assert settings is not None
-    parts = slices(plan["part"].to_pylist())
-    share = min(1.0, (settings.fit_rows * _SPARE + _MORE) / max(rows, 1))
-    while True:
-        drawings = each(parts, _draw, vectors, seed, share)
-        found = sum(results(each(drawings, _count)))
-        if found >= settings.fit_rows or share == 1:
-            break
-        share = min(1.0, 2 * share)  # many have no vector
+    drawings = draw_vectors(vectors, plan["part"].to_pylist(), rows, seed, settings.fit_rows)
     made: dict[str, Any] = call(
         _fit_and_save, drawings, place, settings, seed, cpus=settings.cpus, gpus=settings.gpus
     )
     return made
 
 
-def _count(drawing: tuple[Any, Any]) -> int:
-    return len(drawing[0])
-
-
-def _draw(parts: Sequence[str], vectors: VectorTables, seed: int, share: float) -> tuple[Any, Any]:
-    """The numbers and vectors of the drawn images of some parts."""
-    numbers, rows, limit = [], [], bar(share)
-    for part in parts:
-        images = vectors.images(part)
-        chosen = images.good & (lots(images.numbers, seed) <= limit)
-        numbers.append(images.numbers[chosen])
-        rows.append(images.vectors[chosen])
-    return np.concatenate(numbers), np.concatenate(rows)
-
-
 def _fit_and_save(drawings: list[Any], place: Clustering, settings: Cluster, seed: int) -> dict[str, Any]:
+    device_of(settings.gpus, "cluster.gpus")  # before anything takes long
     backend = choose(settings.backend, settings.gpus)
-    pieces = [ray.get(reference) for reference in drawings]
-    numbers = np.concatenate([numbers for numbers, _ in pieces])
-    chosen = drawn(numbers, seed, settings.fit_rows)
-    vectors = np.concatenate([vectors for _, vectors in pieces])[chosen]
-    made = fit(numbers[chosen], vectors, settings, backend, seed)
+    made = fit(*lowest(drawings, seed, settings.fit_rows), settings, backend, seed)
     made.save(place.fit)
     return made.about
 
@@ -148,8 +124,15 @@ class _PlaceWorker:
 
 def _read_fit(place: Clustering) -> Fit:
     if (made := Fit.read(place.fit)) is None:
-        raise StorageError(f"{place.fit.uri}: the fit is gone; delete {place.directory.uri} and run again")
+        raise _gone(place)
     return made
+
+
+def _gone(place: Clustering) -> StorageError:
+    return StorageError(
+        f"{place.fit.uri}: the fit by which images were placed is gone; delete {place.directory.uri} and "
+        "run again"
+    )
 
 
 def _place(

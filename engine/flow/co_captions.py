@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.csv
 import ray
 
+from engine.device import device_of
 from engine.evaluation.co_asked import CoAsked
 from engine.evaluation.co_captions import Compared
 from engine.evaluation.co_figures import ANSWER, CO_CAPTIONS, Tally, answer
@@ -47,7 +48,7 @@ def measure_co_captions(
             slices(one.plan.to_pylist()),
             _tally,
             one.compared,
-            "cuda" if gpus else "cpu",
+            gpus,
             cpus=cpus,
             gpus=gpus,
         )
@@ -89,8 +90,10 @@ def tell_co_captions(place: Evaluation, work: Sequence[CoAsked]) -> str:
     return co_captions_section(rows, pictures)
 
 
-def _tally(rows: Sequence[Mapping[str, Any]], compared: Compared, device: str) -> Tally:
-    return Tally.of(compared.compare(rows, device), sum(row["rows"] for row in rows))
+def _tally(rows: Sequence[Mapping[str, Any]], compared: Compared, gpus: float) -> Tally:
+    return Tally.of(
+        compared.compare(rows, device_of(gpus, "evaluate.gpus")), sum(row["rows"] for row in rows)
+    )
 
 
 def _summed(pieces: Sequence[Any], draws: int, seed: int) -> pa.Table:

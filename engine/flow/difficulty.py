@@ -13,6 +13,7 @@ import pyarrow as pa
 import ray
 
 from engine.clustering.drawing import bar
+from engine.device import device_of
 from engine.difficulty.agreement import Robustness, robustness
 from engine.difficulty.calibration import Drawn, count_batches
 from engine.difficulty.page import division_page
@@ -91,7 +92,7 @@ def _calibrate(
         # Readers draw somewhat more than is wanted, since some have no vector; rarely that is too few.
         for share in ((_SPARE * calibration.pairs + _MORE) / max(rows, 1), 1.0):
             pieces = each(parts, _draw, voter.pairs, seed, share)
-            chosen, count = call(_choose, pieces, calibration, seed, bool(settings.gpus), **reserved)
+            chosen, count = call(_choose, pieces, calibration, seed, settings.gpus, **reserved)
             if count == calibration.pairs or share >= 1:
                 break
         if count < calibration.batch:
@@ -105,14 +106,14 @@ def _draw(parts: Sequence[str], pairs: PairTables, seed: int, share: float) -> D
     return Drawn.joined([Drawn.of(pairs.read(part), seed).below(bar(share), seed) for part in parts])
 
 
-def _choose(pieces: Sequence[Any], calibration: Calibration, seed: int, gpu: bool) -> tuple[Threshold, int]:
+def _choose(pieces: Sequence[Any], calibration: Calibration, seed: int, gpus: float) -> tuple[Threshold, int]:
     some = Drawn.joined(ray.get(list(pieces))).lowest(calibration.pairs, seed)
     if len(some.numbers) < 2:
         raise RecipeError(
             f"difficulty.calibration: {len(some.numbers)} images have a vector and a caption "
             f"({calibration.captions}) with one; there is nothing to choose a threshold on"
         )
-    histogram = count_batches(some, calibration.batch, "cuda" if gpu else "cpu")
+    histogram = count_batches(some, calibration.batch, device_of(gpus, "difficulty.gpus"))
     return choose_threshold(histogram, calibration.rule), len(some.numbers)
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from engine.clustering.drawing import drawn
 from engine.clustering.tables import Clustering, numbers_in
 from engine.embeddings import VectorTables, rows_of
+from engine.flow.drawn import draw_vectors, lowest
 from engine.flow.neighbours import NOBODY, nearest_images
 from engine.flow.spread import call, each, results, slices, start
 from engine.recipe import Polysemy
@@ -30,7 +30,8 @@ class Neighbourhood:
         queries: (q,), uint64.
         near: (q, k), uint64; `NOBODY` where there are no more.
         cosines: (q, k), float64, to the query in the space in which images are compared.
-        distances: (q, k), float64, on the map; None where the radius counts neighbours.
+        distances: (q, k), float64, on the map; None where the radius counts neighbours. Of one image
+            more than are taken, where there is one: so it is known whether any were left out.
     """
 
     queries: NDArray[np.uint64]
@@ -50,9 +51,9 @@ class Neighbourhood:
 
     def cut(self, radii: Sequence[float]) -> int:
         """How many queries have more images within the largest radius than were looked at."""
-        if self.distances is None or self.near.shape[1] < MAP_NEIGHBOURS:
+        if self.distances is None or self.distances.shape[1] <= MAP_NEIGHBOURS:
             return 0
-        return int((self.distances[:, -1] < max(radii)).sum())
+        return int((self.distances[:, MAP_NEIGHBOURS] <= max(radii)).sum())
 
     def others(self) -> int | None:
         """How many images were found around a query at most; None on the map, where distance decides."""
@@ -68,7 +69,12 @@ class Neighbourhood:
 
 
 def neighbours_of_queries(
-    settings: Polysemy, looks: VectorTables, clustering: Clustering | None, parts: Sequence[str], seed: int
+    settings: Polysemy,
+    looks: VectorTables,
+    clustering: Clustering | None,
+    parts: Sequence[str],
+    rows: int,
+    seed: int,
 ) -> tuple[Neighbourhood, int]:
     """Draw the queries by the seed and find the images around each.
 
@@ -77,26 +83,28 @@ def neighbours_of_queries(
         looks: the vectors in which images are compared.
         clustering: with the map, for radii on it.
         parts: all parts of the run.
+        rows: how many images these have.
         seed: of the run.
 
     Returns:
         The images around each query, and how many queries were drawn: some may have no place on the map.
     """
-    pieces = each(slices(parts), _draw, looks, seed, settings.queries)
+    pieces = draw_vectors(looks, parts, rows, seed, settings.queries)
     # Their vectors stay with the task that drew them: the driver sees numbers.
-    lowest = [start(_lowest, pieces, seed, settings.queries)]
-    queries = call(_numbers_of, lowest)
+    chosen = [start(lowest, pieces, seed, settings.queries)]
+    queries = call(_numbers_of, chosen)
     drawn_queries = len(queries)
     if settings.radius == "map":
         assert clustering is not None
         queries, near, distances = call(_near_on_map, clustering, parts, queries, cpus=settings.cpus)
-        # Nobody asks for the vectors of images beyond the largest radius.
+        # Nobody asks for the vectors of images beyond the largest radius, nor beyond those that are taken.
         near = np.where(distances <= max(settings.radii), near, NOBODY)
+        near[:, MAP_NEIGHBOURS:] = NOBODY
         return Neighbourhood(queries, near, None, distances), drawn_queries
     furthest = int(max(settings.radii))
     # One more than asked for: each query finds itself.
     found = nearest_images(
-        start(_vectors_of, lowest), furthest + 1, looks, parts, settings.cpus, settings.gpus
+        start(_vectors_of, chosen), furthest + 1, looks, parts, settings.cpus, settings.gpus
     )
     near, cosines = without_itself(queries, found.rows.astype(np.uint64), found.scores)
     return Neighbourhood(queries, near, cosines, None), drawn_queries
@@ -112,31 +120,13 @@ def without_itself(
     return near[keep].reshape(shape), scores[keep].reshape(shape)
 
 
-def _draw(parts: Sequence[str], looks: VectorTables, seed: int, count: int) -> tuple[Any, Any]:
-    pieces = []
-    for part in parts:
-        images = looks.images(part)
-        good = np.flatnonzero(images.good)
-        chosen = good[drawn(images.numbers[good], seed, count)]
-        pieces.append((images.numbers[chosen], images.vectors[chosen]))
-    return _lowest(pieces, seed, count)
-
-
-def _lowest(pieces: Sequence[Any], seed: int, count: int) -> tuple[Any, Any]:
-    """The numbers and vectors of the lowest lots among pieces or references to them."""
-    there = [ray.get(piece) if isinstance(piece, ray.ObjectRef) else piece for piece in pieces]
-    numbers = np.concatenate([numbers for numbers, _ in there])
-    chosen = drawn(numbers, seed, count)
-    return numbers[chosen], np.concatenate([vectors for _, vectors in there])[chosen]
-
-
-def _numbers_of(lowest: Sequence[Any]) -> NDArray[np.uint64]:
-    numbers: NDArray[np.uint64] = ray.get(lowest[0])[0]
+def _numbers_of(chosen: Sequence[Any]) -> NDArray[np.uint64]:
+    numbers: NDArray[np.uint64] = ray.get(chosen[0])[0]
     return numbers
 
 
-def _vectors_of(lowest: Sequence[Any]) -> NDArray[Any]:
-    vectors: NDArray[Any] = ray.get(lowest[0])[1]
+def _vectors_of(chosen: Sequence[Any]) -> NDArray[Any]:
+    vectors: NDArray[Any] = ray.get(chosen[0])[1]
     return vectors
 
 
@@ -155,7 +145,7 @@ def _near_on_map(
     at = at[at >= 0]
     if len(numbers) < 2:
         return queries[:0], np.empty((0, 0), np.uint64), np.empty((0, 0))
-    count = min(MAP_NEIGHBOURS + 1, len(points))
+    count = min(MAP_NEIGHBOURS + 2, len(points))  # itself, and one more than are taken
     distance, index = cKDTree(points).query(points[at], k=range(1, count + 1))
     near, far = without_itself(numbers[at], np.asarray(numbers[index], np.uint64), distance)
     return numbers[at], near, far

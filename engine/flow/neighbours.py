@@ -9,6 +9,7 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
+from engine.device import device_of
 from engine.embeddings import VectorTables
 from engine.flow.spread import each, results, slices
 from engine.neighbours import Nearest, merge, nearest
@@ -42,8 +43,7 @@ def nearest_images(
         `rows` holds the images' ids as numbers (uint64; `NOBODY` where there are fewer than k),
         `scores` their cosines.
     """
-    device = "cuda" if gpus else "cpu"
-    found = each(slices(parts, _SLICE_PARTS), _search, queries, k, gallery, device, cpus=cpus, gpus=gpus)
+    found = each(slices(parts, _SLICE_PARTS), _search, queries, k, gallery, gpus, cpus=cpus, gpus=gpus)
     while len(found) > 1:
         found = each(slices(found, _FAN_IN), _merge, k)
     made: Nearest = results(found)[0]
@@ -51,8 +51,9 @@ def nearest_images(
 
 
 def _search(
-    parts: Sequence[str], queries: NDArray[Any], k: int, gallery: VectorTables, device: str
+    parts: Sequence[str], queries: NDArray[Any], k: int, gallery: VectorTables, gpus: float
 ) -> Nearest:
+    device = device_of(gpus, "polysemy.gpus")
     best = Nearest(np.empty((len(queries), 0), np.uint64), np.empty((len(queries), 0)))
     for numbers, vectors in _together(parts, gallery):
         # In the order of their ids, so that the lower row of equal ones is the lower id.

@@ -16,6 +16,7 @@ from engine.analyses import measurement_of, sources_of, tables_of
 from engine.clustering.drawing import drawn
 from engine.clustering.tables import Clustering, numbers_in
 from engine.embeddings import check_complete
+from engine.encoders import EncoderName
 from engine.flow.members import Members, collect, gather
 from engine.flow.neighbourhood import MAP_NEIGHBOURS, Neighbourhood, neighbours_of_queries
 from engine.flow.spread import call, each, results, slices
@@ -53,10 +54,11 @@ def measure_polysemy(
     if place.done:
         return place
     start_ray()
-    count = min(settings.queries, sum(plan["rows"].to_pylist()))
-    say(f"measuring  {count:,} queries at radii {', '.join(f'{r:g}' for r in settings.radii)}")
+    rows = sum(plan["rows"].to_pylist())
+    count, radii = min(settings.queries, rows), ", ".join(f"{radius:g}" for radius in settings.radii)
+    say(f"measuring  {count:,} queries at radii {radii}")
     neighbours, drawn_queries = neighbours_of_queries(
-        settings, first.looks, clustering, parts, recipe.run.seed
+        settings, first.looks, clustering, parts, rows, recipe.run.seed
     )
     queries = Queries(drawn_queries, len(neighbours.queries))
     queries.check(settings)
@@ -66,7 +68,7 @@ def measure_polysemy(
         *(each_.wanted() for each_ in some),
         *(np.unique(np.concatenate([*b.values()])) for b in bunches),
     ]
-    curves, rows, gaps = [], [], dict[str, Gaps]()
+    curves, found, gaps = [], list[dict[str, Any]](), dict[str, Gaps]()
     for text, source in sources.items():
         pieces, gaps[text] = gather(wanted, source, parts)
         curve = _curve(some, pieces[: len(some)], settings)
@@ -74,9 +76,9 @@ def measure_polysemy(
         queries.check(settings)
         check_captions(curve, gaps[text], text, settings)
         curves.append((text, curve))
-        rows += _clusters(bunches, pieces[len(some) :], text)
+        found += _clusters(bunches, pieces[len(some) :], text)
     place.curve.write_table(curve_rows(curves, recipe.run.seed))
-    place.clusters.write_table(pa.Table.from_pylist(rows, schema=CLUSTER_POLYSEMY))
+    place.clusters.write_table(pa.Table.from_pylist(found, schema=CLUSTER_POLYSEMY))
     cut = neighbours.cut(settings.radii)
     if cut:
         say(
@@ -87,7 +89,9 @@ def measure_polysemy(
     for line in [*notes(counted, settings.radii), *left_out(counted)]:
         say(f"           {line}")
     about = {"cut": cut, "clusters": len(groups), "radius": settings.radius, "finished": time.time()}
-    place.finish({**counted, **about, "encoders": [settings.image_encoder, settings.text_encoder]})
+    names = [settings.image_encoder, settings.text_encoder]
+    models = [EncoderName.parse(name).digest() for name in names]
+    place.finish({**counted, **about, "encoders": names, "models": models})
     return place
 
 

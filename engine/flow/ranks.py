@@ -18,6 +18,7 @@ import ray
 import torch
 from numpy.typing import NDArray
 
+from engine.device import device_of
 from engine.difficulty.tables import Division
 from engine.evaluation.categories import Categories
 from engine.evaluation.gallery import Gallery, Head, gallery
@@ -90,8 +91,8 @@ def rank_pairs(
         seed: draws each image's other text.
         cpus, gpus: that each task reserves; with a GPU the products are computed there.
     """
-    made, device = compare_own(plan, pairs, categories, seed), "cuda" if gpus else "cpu"
-    shared = made.parts, made.whole, made.own, pairs, device
+    made = compare_own(plan, pairs, categories, seed)
+    shared = made.parts, made.whole, made.own, pairs, gpus
     counts = each(made.slices, _count, *shared, cpus=cpus, gpus=gpus)
     return start(_ranked, made.slices, made.whole, made.own, counts)
 
@@ -147,7 +148,7 @@ def _count(
     whole: Gallery,
     own: NDArray[np.float64],
     pairs: PairTables,
-    device: str,
+    gpus: float,
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64]]:
     """One slice of the images against all texts.
 
@@ -155,6 +156,7 @@ def _count(
         What stands before the pairs of its images, what its images add to the pairs of all texts, and
         the similarity of each image with its other text.
     """
+    device = device_of(gpus, "evaluate.gpus")
     images, rows = _images(cut, pairs), cut.images(whole)
     # Arrays that Ray hands over may not be written to, and torch wants such as may.
     standings = Standings(whole.matches, torch.from_numpy(own.copy()).to(device))

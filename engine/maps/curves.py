@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ from engine.maps.picture import encode_png
 from engine.maps.points import one_line
 
 _SIZE, _DPI = (10.0, 6.5), 160
+#: Characters of a line of the legend.
+_LINE = 48
 _COSINE, _DISTANCE = "image-image cosine", "image-caption distance"
 
 
@@ -154,13 +157,18 @@ def _draw(
     axes.plot(at, mean, line, color=colour, marker=marker, markersize=4.5, linewidth=1.8)
 
 
+def _label(name: str) -> str:
+    """A data set's name in lines; what tells it apart may stand at its end."""
+    return "\n".join(textwrap.wrap(one_line(name, 6 * _LINE), _LINE)) or name
+
+
 def _legend(figure: Figure, names: Sequence[str], colours: Sequence[str]) -> None:
     """Name the data sets by colour and the two quantities by line, below the axes."""
     lines = [Line2D([], [], color=colour, linewidth=5) for colour in colours]
     lines.append(Line2D([], [], color="#444444", linestyle="-", marker="o"))
     lines.append(Line2D([], [], color="#444444", linestyle="--", marker="s"))
-    labels = [*(one_line(name, 40) for name in names), _COSINE, f"{_DISTANCE} (rad)"]
-    columns = min(4, len(labels))
+    labels = [*(_label(name) for name in names), _COSINE, f"{_DISTANCE} (rad)"]
+    columns = min(4 if max(map(len, labels)) <= _LINE else 2, len(labels))
     # Placeholders first: matplotlib leaves out a label that begins with "_", and reads "$" as a formula.
     blank = ["data set"] * len(labels)
     legend: Legend = figure.legend(lines, blank, loc="outside lower center", ncols=columns, frameon=False)

@@ -16,6 +16,8 @@ from engine.neighbours.precision import coarse_dtype, error_of
 _MOST = 4096
 #: Of new candidates, the share of k from which on the bar is raised by them.
 _WORTH = 0.5
+#: New candidates of one query, in k, above which only its best are looked at: all have as much room.
+_UNEVEN = 4
 #: Queries that one thread scores again at a time, and candidates of one of them.
 _QUERIES, _SCORED = 32, 1024
 #: Columns of products that are looked at together.
@@ -93,9 +95,17 @@ class Candidates:
         self._known += self._new
         self._new = []
         counts = torch.bincount(query, minlength=len(self._queries))
+        most = int(counts.max())
+        if most > _UNEVEN * self._k:  # as where the gallery is full of copies of one query
+            by = score.argsort(descending=True)
+            query, order = query[by].sort(stable=True)
+            score = score[by][order]
         starts = torch.cumsum(counts, 0) - counts
         place = torch.arange(len(query), device=query.device) - starts[query]
-        new = torch.full((len(self._queries), int(counts.max())), -torch.inf, device=query.device)
+        if most > _UNEVEN * self._k:
+            best = place < self._k
+            query, place, score, most = query[best], place[best], score[best], self._k
+        new = torch.full((len(self._queries), most), -torch.inf, device=query.device)
         new[query, place] = score
         self._top = torch.cat([self._top, new], dim=1).topk(self._k, dim=1).values
 

@@ -3,7 +3,9 @@
 Blocked matrix products in low precision find candidates, by a bar that no true neighbour can miss;
 what is left at the end is scored again in float64, each pair by itself. So the result is exact, and
 depends neither on the size of the blocks nor on who computed which: matrix products of other shapes
-round differently, and would order near ties anew.
+round differently, and would order near ties anew. Of float16 rows, as tables hold by default, these scores
+have no rounding at all; of float32 ones processors of another kind may sum in another order, and so differ
+in a score's last bit.
 """
 
 from __future__ import annotations

@@ -31,14 +31,12 @@ def compare_runs(runs: Sequence[RunDirectory], target: Location) -> list[str]:
     """
     lines, curves, kinds = [], list[CurveOf](), set[str]()
     found = [newest(run) for run in runs]
-    alike = len({json.dumps(about.get("encoders")) for _, about in found}) == 1
-    for (folder, about), name in zip(found, _names(runs), strict=True):
+    by = _encoders([about for _, about in found])
+    for (folder, about), name, encoders in zip(found, _names(runs), by, strict=True):
         table = (folder / "curve.parquet").read_table()
         if not table.schema.equals(CURVE):
             raise StorageError(f"{folder.uri}: holds no radius curve of this version; measure the run again")
-        # Cosines and angles of other encoders have other scales (METHODS B5).
-        told = name if alike else f"{name} ({' and '.join(about.get('encoders', ['unknown encoders']))})"
-        curves += curves_of(table, told, about)
+        curves += curves_of(table, name, about, encoders)
         kinds.add(about["radius"])
         lines.append(f"{name:<10} {folder.uri}")
     if len(kinds) > 1:
@@ -72,8 +70,15 @@ def newest(run: RunDirectory) -> tuple[Location, dict[str, Any]]:
     return max(done, key=lambda found: float(found[1]["finished"]))
 
 
-def curves_of(table: pa.Table, name: str, about: Mapping[str, Any]) -> list[CurveOf]:
-    """The curves of a table (schema CURVE), one for each kind of captions; `about` is its result.json."""
+def curves_of(table: pa.Table, name: str, about: Mapping[str, Any], by: str = "") -> list[CurveOf]:
+    """The curves of a table (schema CURVE), one for each kind of captions.
+
+    Args:
+        table: of one run.
+        name: of the run.
+        about: its result.json.
+        by: the encoders that measured it, where they are to be told.
+    """
     columns = {key: table[key].to_numpy(zero_copy_only=False) for key in table.schema.names}
     found = []
     for captions in dict.fromkeys(columns["captions"].tolist()):
@@ -84,8 +89,28 @@ def curves_of(table: pa.Table, name: str, about: Mapping[str, Any]) -> list[Curv
         )
         radii = columns["radius"][rows].astype(float)
         told = tuple(notes(about, radii.tolist()))
-        found.append(CurveOf(f"{name}, {captions} captions", radii, cosine, distance, told))
+        whose = f"{name}, {captions} captions" + (f", by {by}" if by else "")
+        found.append(CurveOf(whose, radii, cosine, distance, told))
     return found
+
+
+def _encoders(abouts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What measured each run; empty where all were measured alike.
+
+    Cosines and angles of other encoders have other scales (METHODS B5). Encoders are told apart by
+    their digests: a name may stand for other weights in another place, or at another time.
+    """
+    models = [about.get("models", about.get("encoders")) for about in abouts]
+    names = [about.get("encoders", ["unknown encoders"]) for about in abouts]
+    differing, named = (len({json.dumps(each) for each in those}) for those in (models, names))
+    if differing == 1:
+        return [""] * len(abouts)
+    if named < differing:
+        names = [
+            [f"{name} [{model[:6]}]" for name, model in zip(name_, about.get("models", name_), strict=True)]
+            for name_, about in zip(names, abouts, strict=True)
+        ]
+    return [" and ".join(each) for each in names]
 
 
 def _names(runs: Sequence[RunDirectory]) -> list[str]:

@@ -17,8 +17,8 @@ Vectors = NDArray[np.floating]
 
 #: Below this angle (radians) a tangent vector's direction is lost in float64's rounding.
 _SMALL = 1e-12
-#: Rows that are compared with all others at once.
-_ROWS = 1024
+#: Pairs of rows that are compared at once.
+_PAIRS = 2**20
 
 
 def directions(vectors: Vectors) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -130,8 +130,9 @@ def _mean_pair(points: Vectors, measure: Callable[[NDArray[np.float64]], NDArray
     """The mean over pairs of different rows, some rows at a time: the whole matrix need not fit."""
     rows, total = _units(points), 0.0
     count = len(rows)
-    for start in range(0, count, _ROWS):
-        values = measure(rows[start : start + _ROWS] @ rows.T)
+    block = max(1, _PAIRS // max(count, 1))
+    for start in range(0, count, block):
+        values = measure(rows[start : start + block] @ rows.T)
         # The diagonal is each row with itself: no pair.
         total += float(values.sum() - np.trace(values, offset=start))
     return total / (count * (count - 1)) if count > 1 else np.nan

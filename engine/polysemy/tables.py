@@ -63,6 +63,11 @@ class Measurement:
         return self.directory / "clusters.parquet"
 
     @property
+    def pages(self) -> Location:
+        """The most polysemous clusters, with examples; only of a run with clusters."""
+        return self.directory / "clusters.html"
+
+    @property
     def done(self) -> bool:
         """Whether it was measured to its end."""
         return (self.directory / "result.json").exists()

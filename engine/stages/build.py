@@ -162,6 +162,8 @@ def _embed(recipe: Recipe, settings: Embed, upstream: Mapping[str, str]) -> Iter
                 "compute": settings.compute,
                 "dtype": settings.dtype,
             }
+            if encoder.backend == "python":
+                decided_by["scaled"] = True  # once lengths were left as somebody's own code gave them
             if of == "images":
                 decided_by |= {"decode": settings.decode, "max_pixels": recipe.images.max_pixels}
             elif reads_lower(encoder):

@@ -268,6 +268,18 @@ def test_a_retry_clusters_anew(whole: tuple[Path, str], scenes: Path, tmp_path: 
     assert Clustering.of(run, recipe, vectors, plan).fingerprint != before.fingerprint
 
 
+def test_no_other_fit_is_put_below_places(whole: tuple[Path, str], scenes: Path, tmp_path: Path) -> None:
+    """Its labels would be other clusters."""
+    out = tmp_path / "out"
+    shutil.copytree(whole[0], out, ignore=shutil.ignore_patterns("polysemy"))
+    shutil.rmtree(one(out, "clusters/*/fit"))
+    before = places(out)
+    recipe = write_recipe(tmp_path / "recipe.yaml", scenes, cluster={**CLUSTER, "terms": 3})
+    status, text = connote("cluster", recipe, "--out", out)
+    assert status == 3 and "fit: the fit by which images were placed is gone; delete" in text
+    assert places(out) == before and not list(out.glob("clusters/*/fit"))
+
+
 @pytest.mark.slow
 def test_the_driver_is_killed_while_it_clusters(
     whole: tuple[Path, str], scenes: Path, tmp_path: Path

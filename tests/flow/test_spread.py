@@ -12,8 +12,10 @@ import pytest
 import ray
 
 from engine.analyses import Sources
+from engine.clustering.drawing import drawn
 from engine.embeddings import VectorTables
 from engine.errors import RecipeError, StorageError
+from engine.flow.drawn import draw_vectors, lowest
 from engine.flow.members import collect, gather
 from engine.flow.neighbourhood import MAP_NEIGHBOURS, Neighbourhood, without_itself
 from engine.flow.neighbours import NOBODY, nearest_images
@@ -140,6 +142,22 @@ def test_neighbours_are_those_of_one_search_however_the_data_are_cut(tmp_path: P
     np.testing.assert_allclose(found.scores, -np.sort(-exact, axis=1)[:, :25], atol=1e-12)
 
 
+def test_the_sample_is_that_of_all_and_little_more_is_read(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    vectors = rng.normal(size=(4000, 4)).astype(np.float32)
+    ids = np.unique(rng.integers(2**64, size=4100, dtype=np.uint64))[:4000]
+    tables, parts = _store(tmp_path, ids, vectors, [50] * 80)
+    good = np.arange(4000) % 17 != 5
+    for count in (1, 300, 3999):
+        pieces = draw_vectors(tables, parts, 4000, 7, count)
+        held = sum(len(numbers) for numbers, _ in ray.get(pieces))
+        assert min(count, good.sum()) <= held < 1.2 * count + 300
+        numbers, rows = lowest(pieces, 7, count)
+        chosen = drawn(ids[good], 7, count)
+        np.testing.assert_array_equal(numbers, ids[good][chosen])
+        np.testing.assert_array_equal(rows, vectors[good][chosen])
+
+
 def test_more_neighbours_than_there_are_images(tmp_path: Path) -> None:
     vectors = np.eye(4, dtype=np.float32)
     tables, parts = _store(tmp_path, np.arange(4, dtype=np.uint64), vectors, [2, 2])
@@ -222,11 +240,12 @@ def test_queries_are_cut_by_how_many_images_they_want() -> None:
 
 
 def test_queries_whose_radius_is_not_filled_are_counted() -> None:
-    near = np.zeros((3, MAP_NEIGHBOURS), np.int64).tolist()
-    distances = np.tile(np.linspace(0, 1, MAP_NEIGHBOURS), (3, 1)) * np.array([[1.0], [2.0], [3.0]])
+    """The one image more than are taken tells."""
+    near = np.zeros((3, MAP_NEIGHBOURS + 1), np.int64).tolist()
+    distances = np.tile(np.linspace(0, 1, MAP_NEIGHBOURS + 1), (3, 1)) * np.array([[1.0], [2.0], [3.0]])
     assert _around(near, distances).cut([0, 2.5]) == 2
-    assert _around(near, distances).cut([0, 1.0]) == 0
-    assert _around([row[:-1] for row in near], distances[:, :-1]).cut([0, 2.5]) == 0, "there are no more"
+    assert _around(near, distances).cut([0, 0.9]) == 0
+    assert _around([row[:-1] for row in near], distances[:, :-1]).cut([0, 9.0]) == 0, "there are no more"
     assert _around(near).cut([5]) == 0
 
 

@@ -77,11 +77,26 @@ def test_curves_by_different_encoders_say_so(tmp_path: Path, capfd: pytest.Captu
     runs = [str(tmp_path / name) for name in "abc"]
     assert connote(capfd, "curves", *runs, "--to", str(tmp_path / "plot"))[0] == 0
     table = (tmp_path / "plot" / "curves.md").read_text()
-    assert "a (hf:facebook/dinov2-large and open_clip:terrarium), original captions" in table
-    assert "b (hf:facebook/dinov2-large and open_clip:terrarium-small), original captions" in table
-    assert "c (unknown encoders), original captions" in table
+    assert "a, original captions, by hf:facebook/dinov2-large and open_clip:terrarium\n" in table
+    assert "b, original captions, by hf:facebook/dinov2-large and open_clip:terrarium-small\n" in table
+    assert "c, original captions, by unknown encoders\n" in table
     assert connote(capfd, "curves", *runs[:1], "--to", str(tmp_path / "one"))[0] == 0
     assert "dinov2" not in (tmp_path / "one" / "curves.md").read_text()
+
+
+def test_encoders_of_one_name_may_be_others(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """As `connote:models/full` is in each run."""
+    names, both = ["open_clip:terrarium", "connote:models/full"], ("1" * 32, "2" * 32, "2" * 32)
+    for name, model in zip("abc", both, strict=True):
+        measured(tmp_path / name, 0.5, encoders=names, models=["0" * 32, model])
+    a, b, c = (str(tmp_path / name) for name in "abc")
+    assert connote(capfd, "curves", a, b, "--to", str(tmp_path / "plot"))[0] == 0
+    table = (tmp_path / "plot" / "curves.md").read_text()
+    for name, model in (("a", "111111"), ("b", "222222")):
+        by = f"open_clip:terrarium [000000] and connote:models/full [{model}]"
+        assert f"{name}, original captions, by {by}\n" in table
+    assert connote(capfd, "curves", b, c, "--to", str(tmp_path / "plot"))[0] == 0
+    assert "full" not in (tmp_path / "plot" / "curves.md").read_text()
 
 
 def test_the_newest_measurement_counts(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -56,6 +56,12 @@ def test_names_are_no_formulas_and_may_begin_with_an_underscore() -> None:
     assert picture != draw_curves([curve("_other $\\bad{")], "$r_", "$\\frac{")
 
 
+def test_what_differs_at_the_end_of_a_name_is_drawn() -> None:
+    common = "run, original captions, by hf:facebook/dinov2-large and open_clip:ViT"
+    first, second = (draw_curves([curve(f"{common}-{x}/openai")], "r", "t") for x in "BL")
+    assert first != second
+
+
 def test_data_sets_with_radii_of_their_own() -> None:
     one = np.array([0.5])
     single = CurveOf("one", one, Band(one, one, one), Band(one, one, one))

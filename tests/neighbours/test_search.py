@@ -126,6 +126,16 @@ def test_many_candidates_of_one_query_are_scored_some_at_a_time(monkeypatch: pyt
     assert (whole.rows == brute_force(gallery[:60], gallery, 70)).all()
 
 
+def test_copies_of_one_query_among_rows_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has far more candidates than the others, and all have room for as many."""
+    rows = units(2000, 16, 2)
+    gallery = np.concatenate([rows[:1000], np.repeat(rows[:1], 3000, axis=0), rows[1000:]])
+    gallery = gallery[np.random.default_rng(3).permutation(len(gallery))].copy()
+    monkeypatch.setattr(search, "GALLERY_ROWS", 1000)
+    for k in (1, 7, 60):
+        assert (nearest(rows[:40], gallery, k).rows == brute_force(rows[:40], gallery, k)).all()
+
+
 def test_what_cannot_be_asked() -> None:
     with pytest.raises(ValueError, match="k is 0"):
         nearest(units(1, 4), units(1, 4), 0)

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from engine.polysemy import sphere
 from engine.polysemy.sphere import (
     directions,
     exp_map,
@@ -55,6 +56,19 @@ def test_the_norm_of_the_log_map_is_the_distance_and_exp_leads_back() -> None:
 def test_the_opposite_point_has_no_direction() -> None:
     base = np.array([0.0, 0.0, 1.0])
     assert not log_map(base, -base[None]).any()
+
+
+@pytest.mark.parametrize("pairs", [1, 90, 2**20])
+def test_pairs_of_different_rows_some_at_a_time(monkeypatch: pytest.MonkeyPatch, pairs: int) -> None:
+    monkeypatch.setattr(sphere, "_PAIRS", pairs)
+    points = np.random.default_rng(4).normal(size=(31, 5))
+    units, _ = directions(points)
+    apart = ~np.eye(31, dtype=bool)
+    assert mean_cosine(points) == pytest.approx((units @ units.T)[apart].mean(), abs=1e-12)
+    assert mean_angle(points) == pytest.approx(
+        np.arccos(np.clip(units @ units.T, -1, 1))[apart].mean(), abs=1e-9
+    )
+    assert np.isnan(mean_cosine(points[:1])) and np.isnan(mean_angle(points[:0]))
 
 
 def test_the_mean_of_points_on_a_great_circle_lies_at_their_mean_angle() -> None:
