@@ -145,6 +145,7 @@ def test_neighbours_are_those_of_one_search_however_the_data_are_cut(tmp_path: P
 def test_the_sample_is_that_of_all_and_little_more_is_read(tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     vectors = rng.normal(size=(4000, 4)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     ids = np.unique(rng.integers(2**64, size=4100, dtype=np.uint64))[:4000]
     tables, parts = _store(tmp_path, ids, vectors, [50] * 80)
     good = np.arange(4000) % 17 != 5
