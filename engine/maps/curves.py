@@ -19,8 +19,8 @@ from engine.maps.picture import encode_png
 from engine.maps.points import one_line
 
 _SIZE, _DPI = (10.0, 6.5), 160
-#: Characters of a line of the legend.
-_LINE = 48
+#: Characters of a line of the legend, and of the longest one of which four stand side by side.
+_LINE, _SHORT = 48, 28
 _COSINE, _DISTANCE = "image-image cosine", "image-caption distance"
 
 
@@ -168,7 +168,7 @@ def _legend(figure: Figure, names: Sequence[str], colours: Sequence[str]) -> Non
     lines.append(Line2D([], [], color="#444444", linestyle="-", marker="o"))
     lines.append(Line2D([], [], color="#444444", linestyle="--", marker="s"))
     labels = [*(_label(name) for name in names), _COSINE, f"{_DISTANCE} (rad)"]
-    columns = min(4 if max(map(len, labels)) <= _LINE else 2, len(labels))
+    columns = min(4 if max(map(len, labels)) <= _SHORT else 2, len(labels))
     # Placeholders first: matplotlib leaves out a label that begins with "_", and reads "$" as a formula.
     blank = ["data set"] * len(labels)
     legend: Legend = figure.legend(lines, blank, loc="outside lower center", ncols=columns, frameon=False)
