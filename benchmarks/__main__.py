@@ -32,8 +32,8 @@ PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 HEAD = """# Benchmarks
 
 Each compares two rates of the same run, one right after the other, and exits 1 below its floor. Rates differ
-from machine to machine and from hour to hour; ratios less so. `python -m benchmarks` runs them all (three
-quarters of an hour) and renews this page, `python -m benchmarks NAME` one of them and its section; `--quick`
+from machine to machine and from hour to hour; ratios less so. `python -m benchmarks` runs them all (some
+hours) and renews this page, `python -m benchmarks NAME` one of them and its section; `--quick`
 is for a look and enters nothing.
 """
 _LINE = re.compile(r"^(\w+) ratio=(\S+) floor=(\S+) against=(\S+)$", re.MULTILINE)
