@@ -159,7 +159,7 @@ def _polysemy(run: RunDirectory, recipe: Recipe, place: Measurement | None) -> J
 def _listed(run: RunDirectory, recipe: Recipe, place: Measurement) -> bool:
     """Whether the page of the most polysemous clusters is that of the captions there are now."""
     assert recipe.polysemy is not None
-    return is_made(place.pages, page_by(recipe.polysemy, told_by(recipe, open_run(run, recipe))))
+    return is_made(place.page, page_by(recipe.polysemy, told_by(recipe, open_run(run, recipe))))
 
 
 def _difficulty(run: RunDirectory, recipe: Recipe, plan: pa.Table, captions: str, unread: int) -> JobStatus:

@@ -214,8 +214,8 @@ def test_polysemy_with_and_without_clusters(run: RunDirectory, clustered: bool) 
     if clustered:
         assert states(run, made)["polysemy"].work == "list the clusters"
         assert made.polysemy is not None
-        measurement.pages.write_bytes(b"")
-        note_made(measurement.pages, page_by(made.polysemy, told_by(made, open_run(run, made))))
+        measurement.page.write_bytes(b"")
+        note_made(measurement.page, page_by(made.polysemy, told_by(made, open_run(run, made))))
         longer = recipe(polysemy={**made.polysemy.model_dump(), "show": 20})
         assert states(run, longer)["polysemy"].work == "list the clusters"
     assert states(run, made)["polysemy"].work == "" and states(run, made)["polysemy"].there

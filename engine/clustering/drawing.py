@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+#: How many more are read than are wanted: a factor, and a few.
+_SPARE, _MORE = 1.1, 200
+
 
 def lots(numbers: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
     """A lot for each sample, by its id and the seed alone: those with the lowest are drawn.
@@ -26,6 +29,11 @@ def drawn(numbers: NDArray[np.uint64], seed: int, count: int) -> NDArray[np.int6
     lot = lots(numbers, seed)
     lowest = np.argpartition(lot, count)[:count] if count < len(lot) else np.arange(len(lot))
     return np.asarray(lowest[np.argsort(lot[lowest])], np.int64)
+
+
+def share_of(count: int, rows: int) -> float:
+    """The share to read of so many samples so that `count` are left: some have no vector."""
+    return min(1.0, (_SPARE * count + _MORE) / max(rows, 1))
 
 
 def bar(share: float) -> np.uint64:

@@ -122,7 +122,7 @@ def analyse(
             once(measured.directory / "curve.md", "", draw_curve, run, measured, recipe.polysemy)
             lines.append(f"polysemy   {measured.directory.uri}/curve.md, curve.png")
             if place:
-                page, by = measured.pages, page_by(recipe.polysemy, told_by)
+                page, by = measured.page, page_by(recipe.polysemy, told_by)
                 once(page, by, draw_clusters, mined, measured, place, plan)
                 lines.append(f"           {page.uri}: the most polysemous clusters")
         if recipe.difficulty:

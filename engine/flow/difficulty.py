@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from engine.clustering.drawing import bar
+from engine.clustering.drawing import bar, share_of
 from engine.device import device_of
 from engine.difficulty.agreement import Robustness, robustness
 from engine.difficulty.calibration import Drawn, count_batches
@@ -29,9 +29,6 @@ from engine.flow.spread import call, each, results, slices
 from engine.maps.shares import draw_shares
 from engine.recipe import Calibration, Difficulty, Recipe
 from engine.rundir import RunDirectory
-
-#: Of calibration pairs, how many more are read than are wanted: a factor, and a few.
-_SPARE, _MORE = 1.1, 200
 
 
 @dataclass(frozen=True)
@@ -90,7 +87,7 @@ def _calibrate(
         parts, rows = slices(voter.plan["part"].to_pylist()), sum(voter.plan["rows"].to_pylist())
         reserved = {"cpus": settings.cpus, "gpus": settings.gpus}
         # Readers draw somewhat more than is wanted, since some have no vector; rarely that is too few.
-        for share in ((_SPARE * calibration.pairs + _MORE) / max(rows, 1), 1.0):
+        for share in (share_of(calibration.pairs, rows), 1.0):
             pieces = each(parts, _draw, voter.pairs, seed, share)
             chosen, count = call(_choose, pieces, calibration, seed, settings.gpus, **reserved)
             if count == calibration.pairs or share >= 1:

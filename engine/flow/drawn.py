@@ -9,12 +9,9 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
-from engine.clustering.drawing import bar, drawn, lots
+from engine.clustering.drawing import bar, drawn, lots, share_of
 from engine.embeddings import VectorTables
 from engine.flow.spread import each, results, slices
-
-#: Readers draw more rows than are wanted, since some have no vector: a share of them, and a few.
-_SPARE, _MORE = 1.1, 200
 
 
 def draw_vectors(vectors: VectorTables, parts: Sequence[str], rows: int, seed: int, count: int) -> list[Any]:
@@ -31,7 +28,7 @@ def draw_vectors(vectors: VectorTables, parts: Sequence[str], rows: int, seed: i
         References to numbers (n,) and vectors (n, d), which stay where they were read: together
         somewhat more than `count` of them, or all that there are. `lowest` leaves out the others.
     """
-    some, share = slices(parts), min(1.0, (count * _SPARE + _MORE) / max(rows, 1))
+    some, share = slices(parts), share_of(count, rows)
     while True:
         pieces = each(some, _draw, vectors, seed, share)
         if share == 1 or sum(results(each(pieces, _count))) >= count:

@@ -90,22 +90,17 @@ class Candidates:
         """Take the scores that are new into the k best of each query."""
         if not self._new:
             return
-        query, order = torch.cat([query for query, _, _ in self._new]).sort(stable=True)
-        score = torch.cat([score for _, _, score in self._new])[order]
+        query = torch.cat([query for query, _, _ in self._new])
+        score = torch.cat([score for _, _, score in self._new])
         self._known += self._new
         self._new = []
         counts = torch.bincount(query, minlength=len(self._queries))
-        most = int(counts.max())
-        if most > _UNEVEN * self._k:  # as where the gallery is full of copies of one query
-            by = score.argsort(descending=True)
-            query, order = query[by].sort(stable=True)
-            score = score[by][order]
-        starts = torch.cumsum(counts, 0) - counts
-        place = torch.arange(len(query), device=query.device) - starts[query]
-        if most > _UNEVEN * self._k:
-            best = place < self._k
-            query, place, score, most = query[best], place[best], score[best], self._k
-        new = torch.full((len(self._queries), most), -torch.inf, device=query.device)
+        if counts.max() > _UNEVEN * self._k:  # as where the gallery is full of copies of one query
+            query, score = _highest(query, score, self._k)
+            counts = counts.clamp(max=self._k)
+        query, order = query.sort(stable=True)
+        place, score = _places(query, counts), score[order]
+        new = torch.full((len(self._queries), int(counts.max())), -torch.inf, device=query.device)
         new[query, place] = score
         self._top = torch.cat([self._top, new], dim=1).topk(self._k, dim=1).values
 
@@ -170,6 +165,20 @@ def _cosines(
 
 def _count(pieces: Sequence[tuple[torch.Tensor, ...]]) -> int:
     return sum(len(piece[0]) for piece in pieces)
+
+
+def _places(query: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    """How many of the same query stand before each, of ascending queries (n,)."""
+    starts = torch.cumsum(counts, 0) - counts
+    return torch.arange(len(query), device=query.device) - starts[query]
+
+
+def _highest(query: torch.Tensor, score: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The k highest scores of each query and whose they are, from scores in any order."""
+    by = score.argsort(descending=True)
+    query, order = query[by].sort(stable=True)
+    kept = _places(query, torch.bincount(query)) < k
+    return query[kept], score[by][order][kept]
 
 
 def _some_best(products: torch.Tensor, k: int) -> torch.Tensor:

@@ -100,16 +100,14 @@ def _encoders(abouts: Sequence[Mapping[str, Any]]) -> list[str]:
     Cosines and angles of other encoders have other scales (METHODS B5). Encoders are told apart by
     their digests: a name may stand for other weights in another place, or at another time.
     """
-    models = [about.get("models", about.get("encoders")) for about in abouts]
     names = [about.get("encoders", ["unknown encoders"]) for about in abouts]
-    differing, named = (len({json.dumps(each) for each in those}) for those in (models, names))
-    if differing == 1:
+    digests = [about.get("models", []) for about in abouts]  # none in older results
+    differing = {json.dumps(digest or name) for digest, name in zip(digests, names, strict=True)}
+    if len(differing) == 1:
         return [""] * len(abouts)
-    if named < differing:
-        names = [
-            [f"{name} [{model[:6]}]" for name, model in zip(name_, about.get("models", name_), strict=True)]
-            for name_, about in zip(names, abouts, strict=True)
-        ]
+    if len({json.dumps(name) for name in names}) < len(differing):
+        both = zip(names, digests, strict=True)
+        names = [[*map("{} [{:.6}]".format, name, digest)] or name for name, digest in both]
     return [" and ".join(each) for each in names]
 
 

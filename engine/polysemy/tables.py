@@ -63,7 +63,7 @@ class Measurement:
         return self.directory / "clusters.parquet"
 
     @property
-    def pages(self) -> Location:
+    def page(self) -> Location:
         """The most polysemous clusters, with examples; only of a run with clusters."""
         return self.directory / "clusters.html"
 

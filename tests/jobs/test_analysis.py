@@ -95,6 +95,11 @@ def test_encoders_of_one_name_may_be_others(tmp_path: Path, capfd: pytest.Captur
     for name, model in (("a", "111111"), ("b", "222222")):
         by = f"open_clip:terrarium [000000] and connote:models/full [{model}]"
         assert f"{name}, original captions, by {by}\n" in table
+    measured(tmp_path / "old", 0.5, encoders=names)
+    assert connote(capfd, "curves", a, str(tmp_path / "old"), "--to", str(tmp_path / "plot"))[0] == 0
+    table = (tmp_path / "plot" / "curves.md").read_text()
+    assert "by open_clip:terrarium [000000] and connote:models/full [111111]\n" in table
+    assert "old, original captions, by open_clip:terrarium and connote:models/full\n" in table
     assert connote(capfd, "curves", b, c, "--to", str(tmp_path / "plot"))[0] == 0
     assert "full" not in (tmp_path / "plot" / "curves.md").read_text()
 

@@ -2,9 +2,11 @@ from pathlib import Path
 
 import pytest
 
+from engine.encoders import EncoderName
 from engine.errors import RecipeError
 from engine.recipe import parse_recipe
 from engine.stages import build_stages
+from engine.storage import digest_settings
 
 RECIPE = """
 images: {source: folder, uri: /data}
@@ -49,6 +51,23 @@ def test_what_cannot_change_a_result_changes_no_fingerprint(setting: str) -> Non
 )
 def test_what_decides_a_stage_changes_it_and_those_after_it(setting: str, changed: list[bool]) -> None:
     assert [old != new for old, new in zip(fingerprints(), fingerprints(setting), strict=True)] == changed
+
+
+@pytest.mark.parametrize(
+    ("name", "scaled"), [("python:tests.encoders.own:colours", True), ("open_clip:terrarium", False)]
+)
+def test_only_ones_own_encoders_vectors_are_made_anew_since_they_are_scaled(name: str, scaled: bool) -> None:
+    """A table must not hold some that were left as they came, and some of length 1."""
+    recipe = parse_recipe(f"images: {{source: folder, uri: /data}}\nembed: {{encoders: ['{name}']}}", ())
+    (stage,) = build_stages(recipe)
+    before = {
+        "stage": "embed-images",
+        "code": 1,
+        "encoder": EncoderName.parse(name).digest(),
+        "decode": "reduced",
+    }
+    before |= {"compute": "float32", "dtype": "float16", "max_pixels": recipe.images.max_pixels}
+    assert (stage.fingerprint != digest_settings(before)) is scaled
 
 
 def test_a_prompt_counts_by_its_text_not_its_place(tmp_path: Path) -> None:
