@@ -62,7 +62,7 @@ def kill_engines(process: Run, out: Path, committed: int) -> list[psutil.Process
     victims: list[psutil.Process] = []
 
     def engine_at_work() -> bool:
-        victims[:] = runs.descendants(process, "EngineCore")
+        victims[:] = runs.descendants(process, *runs.ENGINES)
         return bool(victims) and len(runs.tables(out)) >= committed
 
     process.wait_for(engine_at_work, seconds=480)
@@ -139,7 +139,7 @@ def test_on_an_object_store_with_the_driver_killed_twice(
 def end_driver(process: Run, out: str) -> dict[str, int]:
     """SIGKILL the driver and wait until nobody is left who writes; the tables that are committed then."""
     # Ray's agents stay for a minute more, and write nothing.
-    writers = [*runs.descendants(process, "ray::", but="Agent"), *runs.descendants(process, "EngineCore")]
+    writers = runs.descendants(process, "ray::", *runs.ENGINES, but="Agent")
     process.send_signal(signal.SIGKILL)
     process.wait()
     psutil.wait_procs(writers, timeout=120)

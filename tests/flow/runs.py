@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import socket
 import tarfile
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,10 @@ from tests.process import Run
 
 SAMPLES, PER_SHARD, PART_ROWS = 60, 20, 6
 PARTS = 12  # four of each shard: 6 + 6 + 6 + 2
+
+#: What vLLM's engines are called, and what they are called before. They keep that if a variable that is set
+#: anew meanwhile is the first of their environment, which Ray orders by chance: setproctitle fails then.
+ENGINES = ("EngineCore", "multiprocessing.spawn")
 
 
 def write_tars(directory: Path, samples: int = SAMPLES, per_shard: int = PER_SHARD, first: int = 0) -> Path:
@@ -92,15 +97,20 @@ def stamps(out: Path) -> dict[str, tuple[int, int]]:
     return {str(path.relative_to(out)): (path.stat().st_ino, path.stat().st_mtime_ns) for path in paths}
 
 
-def descendants(process: Run, title: str, but: str | None = None) -> list[psutil.Process]:
-    """The processes that a run started, directly or not, with this in their title, and not that."""
+def descendants(process: Run, *titles: str, but: str | None = None) -> list[psutil.Process]:
+    """The processes that a run started, directly or not, with one of these in their title, and not that."""
     assert process.poll() is None, f"the run has ended ({process.returncode}):\n{process.said()}"
+    return titled(psutil.Process(process.pid).children(recursive=True), *titles, but=but)
+
+
+def titled(processes: Iterable[psutil.Process], *titles: str, but: str | None = None) -> list[psutil.Process]:
+    """Those of the processes that are there and have one of these in their title, and not that."""
     found = []
-    for child in psutil.Process(process.pid).children(recursive=True):
+    for process in processes:
         with suppress(psutil.NoSuchProcess):
-            words = " ".join(child.cmdline())
-            if title in words and (but is None or but not in words):
-                found.append(child)
+            words = " ".join(process.cmdline())
+            if any(title in words for title in titles) and (but is None or but not in words):
+                found.append(process)
     return found
 
 

@@ -76,10 +76,9 @@ def submit(head: Head, scenes: Path, out: Path, work: Path, monkeypatch: pytest.
 def engine_seconds(node: Node) -> float:
     """The processor time that a node's engines have used."""
     seconds = 0.0
-    for process in node.processes():
+    for process in runs.titled(node.processes(), *runs.ENGINES):
         with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
-            if "EngineCore" in " ".join(process.cmdline()):
-                seconds += process.cpu_times().user
+            seconds += process.cpu_times().user
     return seconds
 
 
