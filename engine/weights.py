@@ -58,6 +58,10 @@ class Weights:
     def _from_open_clip(self) -> None:
         import open_clip
 
+        from engine.encoders.names import EncoderName
+        from engine.encoders.open_clip_models import check_activation
+
+        check_activation(EncoderName.parse(f"open_clip:{self.model}"))  # what is refused is not fetched
         architecture, _, tag = self.model.rpartition("/")
         open_clip.download_pretrained(open_clip.get_pretrained_cfg(architecture, tag))
 

@@ -172,8 +172,7 @@ def _parameters(request: Request, tokens: Sequence[int]) -> Any:
     """What vLLM is asked; `tokens` are those whose probability as the first one is wanted.
 
     vLLM tells the log-probabilities of exactly these, over the whole vocabulary and before temperature
-    and top_p (its `logprobs_mode`, which `vllm_settings` keeps from being one of logits). On CPUs an
-    engine's first such request may wait half a minute while torch compiles what ranks tokens.
+    and top_p (its `logprobs_mode`, which `vllm_settings` keeps from being one of logits).
     """
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams

@@ -57,7 +57,9 @@ def prepare_environment(settings: Vllm) -> None:
     cores of its choice, leaving out one core. An actor may use `cpus` cores and shares its machine
     with others, so here its threads are as many as that and unpinned, and the worker runs in the
     scheduler's process, which spares half of the start-up. Waiting threads must sleep: spinning
-    ones cost a factor of ten when other processes use the same cores.
+    ones cost a factor of ten when other processes use the same cores. A model that runs eagerly, as
+    all do there unless `engine` says otherwise, has nothing for torch to compile but the ranks of
+    log-probabilities, which nobody reads: an engine's first such request would wait for a compiler.
     """
     on_cpu = settings.gpus == 0
     # On CPUs vLLM warns about each of the choices below, in every process.
@@ -73,6 +75,8 @@ def prepare_environment(settings: Vllm) -> None:
             "OMP_WAIT_POLICY": "PASSIVE",
             "OMP_NUM_THREADS": str(max(1, int(settings.cpus))),
         }
+        if settings.engine.get("enforce_eager", True):
+            values["TORCHDYNAMO_DISABLE"] = "1"
         if _one_worker(settings.engine) and os.environ.get(_BIND, "nobind") == "nobind":
             values |= {_BIND: "nobind", "VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
     for name, value in values.items():

@@ -25,7 +25,7 @@ NO_BUCKET = _S3_CODES["NO_SUCH_BUCKET"]
 #: Who asks the store.
 _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 #: A request that fails for want of an answer is made so often, with pauses that double from 0.05 s:
-#: a store that is away for 25 s (a restart, a lost route) stops no run.
+#: a store that is away for 25 s (a restart, a lost route) stops no run. AWS_MAX_ATTEMPTS says another number.
 _ATTEMPTS = 10
 #: Seconds for AWS to say in which region a bucket lies.
 _REGION_S = 30.0
@@ -56,10 +56,16 @@ def _s3(bucket: str) -> pafs.FileSystem:
     return pafs.S3FileSystem(
         endpoint_override=endpoint or None,
         region=_region() if endpoint else _region_of(bucket),
-        retry_strategy=pafs.AwsDefaultS3RetryStrategy(max_attempts=_ATTEMPTS),
+        retry_strategy=pafs.AwsDefaultS3RetryStrategy(max_attempts=_attempts()),
         # A small object is then one put, and not an upload in parts, of which a killed process leaves some.
         allow_delayed_open=True,
     )
+
+
+def _attempts() -> int:
+    """As the tools of AWS read it, which take what is no number for unset."""
+    asked = os.environ.get("AWS_MAX_ATTEMPTS", "")
+    return int(asked) if asked.isdecimal() and int(asked) else _ATTEMPTS
 
 
 def _region() -> str:

@@ -17,6 +17,8 @@ from engine.encoders.card import abilities, read_card
 from engine.encoders.open_clip_models import check_activation
 from engine.encoders.protocol import Card
 from engine.errors import RecipeError
+from engine.recipe import Embed
+from engine.weights import weights_of
 from tests.training.tiny import write_bert_clip, write_clip
 
 CONFIG = {
@@ -99,6 +101,15 @@ def test_the_wrong_activation_is_refused_with_the_right_name(name: str, right: s
     with pytest.raises(RecipeError, match=f"write {right}$"):
         check_activation(EncoderName.parse(f"open_clip:{name}"))
     check_activation(EncoderName.parse(right))
+
+
+def test_weights_that_are_refused_are_not_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched = list[Any]()
+    monkeypatch.setattr(open_clip, "download_pretrained", fetched.append)
+    for name in ("RN50/openai", "RN50-quickgelu/openai"):
+        (weights,) = weights_of(Embed.model_validate({"encoders": [f"open_clip:{name}"]}))
+        assert weights.fetch() == (name == "RN50-quickgelu/openai")
+    assert fetched == [open_clip.get_pretrained_cfg("RN50-quickgelu", "openai")]
 
 
 def test_weights_of_another_architecture_are_refused(files: Path) -> None:

@@ -64,6 +64,7 @@ def test_the_shipped_recipe_needs_no_bucket(monkeypatch: pytest.MonkeyPatch) -> 
     # Nobody listens there: neither may a new user's laptop reach the run directory.
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
     text = finish(
         "plan", COCO, "--images", "82783", "--set", "run.out=s3://nobody/runs", "--gpu-price", "2.5"
     )

@@ -88,7 +88,7 @@ def test_a_store_that_is_away_for_a_while(
 
 
 def test_a_store_that_is_gone(bucket: str, s3_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(object_store, "_ATTEMPTS", 2)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
     door = Door(s3_server)
     monkeypatch.setenv("AWS_ENDPOINT_URL", door.url)
     door.shut()
