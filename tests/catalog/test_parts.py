@@ -38,7 +38,7 @@ def test_slices_cover_every_row_once_within_the_limits(sizes: list[int], rows: i
         assert end == len(sizes) or end - start == rows or sum(sizes[start : end + 1]) > size
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.lists(st.integers(0, 9), max_size=20), min_size=1, max_size=5), st.randoms())
 def test_the_plan_does_not_depend_on_the_order_of_shards(
     tmp_path_factory: object, shards: list[list[int]], random: object
@@ -82,7 +82,7 @@ def test_appending_to_a_shard_of_the_same_digest_mode_changes_its_parts_only(tmp
 Sizes = st.lists(st.integers(0, 9), max_size=20)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.dictionaries(st.sampled_from("abcde"), Sizes, max_size=5),
     st.dictionaries(st.sampled_from("abcde"), Sizes, max_size=5),

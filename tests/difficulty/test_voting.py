@@ -53,7 +53,7 @@ def test_rules_that_do_not_fit_are_refused(rule: VotingRule, voters: int, messag
 codes = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=40)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(codes, st.booleans())
 def test_kappa_is_scikit_learn_s(rows: list[tuple[int, int]], linear: bool) -> None:
     one, other = np.array(rows).T

@@ -54,7 +54,7 @@ def test_same_figures_as_torchmetrics(bert: Path, layer: int | None) -> None:
     assert np.ptp(ours) > 0.05, "texts that all score alike would tell nothing"
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 5)), min_size=1, max_size=70), st.integers(0, 99))
 def test_f1_is_its_formula(lengths: list[tuple[int, int]], seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -19,7 +19,7 @@ from engine.evaluation.co_page import co_captions_picture, co_captions_section
 COUNTS = st.lists(st.integers(0, 7), max_size=12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(COUNTS, st.integers(1, 20))
 def test_pairs_are_all_of_one_image_each_once(counts: list[int], size: int) -> None:
     owners = np.repeat(np.arange(len(counts)), counts)
@@ -50,7 +50,7 @@ SIMILARITIES = st.lists(st.lists(st.floats(-1, 1, width=32), max_size=6), min_si
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SIMILARITIES, st.integers(0, 8))
 def test_figures_are_those_of_all_pairs(values: list[list[float]], cut: int) -> None:
     whole = np.concatenate([np.array(each, np.float64) for each in values])

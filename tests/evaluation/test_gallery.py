@@ -46,7 +46,7 @@ PARTS = st.lists(
 )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(PARTS, st.booleans(), st.integers(0, 9))
 def test_every_pair_is_there_once(parts: list[list[list[str]]], together: bool, seed: int) -> None:
     made = gallery(heads(parts, together), seed)

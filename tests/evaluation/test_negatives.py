@@ -12,7 +12,7 @@ from engine.evaluation.negatives import Others, draw_others, pair_figures
 from engine.retrieval.recall import Resamples
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 9), st.lists(st.integers(0, 8), max_size=25), st.integers(0, 99))
 def test_a_text_of_another_image(images: int, owners: list[int], seed: int) -> None:
     ascending = np.sort(np.array([owner % images for owner in owners], np.int64))

@@ -7,10 +7,12 @@ import json
 import shutil
 import tarfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -242,9 +244,18 @@ def test_the_driver_is_killed_while_it_measures(whole: tuple[Path, Path, str], t
 
 def killed_once(recipe: Path, out: Path, pattern: str, whole: int) -> dict[Path, int]:
     """The inodes of what was finished when the driver was killed, with its processes."""
-    process = runs.start(recipe, out)
-    process.wait_for(lambda: bool(list(run_files(out, pattern))))
-    process.stop()
+    process, started = runs.start(recipe, out), list[psutil.Process]()
+
+    def begun() -> bool:
+        started[:] = runs.descendants(process, "")
+        return bool(list(run_files(out, pattern)))
+
+    process.wait_for(begun)
+    for each in (process, *started):
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
+    process.wait()
+    psutil.wait_procs(started, timeout=60)
     kept = stamps(run_files(out, pattern))
     assert len(kept) < whole, "the kill came too late to show anything"
     return kept

@@ -26,7 +26,7 @@ PHOTOGRAPHS = Path(__file__).parents[1] / "data"
 
 def test_a_pool_grows_with_the_work(images: Path, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
     out = tmp_path / "out"
-    script = {"backend": "scripted", "delay_s": 0.5, "actors": {"min": 1, "max": 3}, "cpus": 0.25}
+    script = {"backend": "scripted", "delay_s": 1.0, "actors": {"min": 1, "max": 3}, "cpus": 0.25}
     recipe = runs.write_recipe(
         tmp_path / "recipe.yaml",
         images,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import signal
 import tarfile
 from pathlib import Path
@@ -22,6 +23,12 @@ def out(tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
+@pytest.fixture
+def copied(finished: Path, out: Path) -> Path:
+    """A finished run in a directory of the test's own."""
+    return Path(shutil.copytree(finished, out))
+
+
 def test_every_sample_is_there_once(images: Path, undisturbed: dict[str, bytes], tmp_path: Path) -> None:
     keys = []
     for name, data in undisturbed.items():
@@ -32,25 +39,22 @@ def test_every_sample_is_there_once(images: Path, undisturbed: dict[str, bytes],
     assert sorted(keys) == [f"{index:05d}" for index in range(runs.SAMPLES)]
 
 
-def test_a_finished_run_does_nothing_again(images: Path, tmp_path: Path, out: Path) -> None:
-    recipe = runs.write_recipe(tmp_path / "recipe.yaml", images)
-    first = runs.finish(recipe, out)
-    assert "60 samples in 12 parts, 0 done before, 60 to do" in first
-    before = runs.stamps(out)
-    second = runs.finish(recipe, out)
-    assert "60 done before, 0 to do" in second
-    assert runs.stamps(out) == before
+def test_a_finished_run_does_nothing_again(images: Path, tmp_path: Path, copied: Path) -> None:
+    before = runs.stamps(copied)
+    assert len(before) == 3 * runs.PARTS
+    said = runs.finish(runs.write_recipe(tmp_path / "recipe.yaml", images), copied)
+    assert "60 done before, 0 to do" in said
+    assert runs.stamps(copied) == before
 
 
-def test_another_caption_prompt_redoes_captions_only(images: Path, tmp_path: Path, out: Path) -> None:
-    runs.finish(runs.write_recipe(tmp_path / "recipe.yaml", images), out)
-    before = runs.stamps(out)
+def test_another_caption_prompt_redoes_captions_only(images: Path, tmp_path: Path, copied: Path) -> None:
+    before = runs.stamps(copied)
     prompt = tmp_path / "caption.txt"
     prompt.write_text("--- user ---\n$image write of $association")
     changed = {"generator": "poet", "prompt": str(prompt)}
     recipe = runs.write_recipe(tmp_path / "recipe.yaml", images, caption=changed)
-    runs.finish(recipe, out)
-    after = runs.stamps(out)
+    runs.finish(recipe, copied)
+    after = runs.stamps(copied)
     assert {name: after[name] for name in before} == before
     new = after.keys() - before.keys()
     assert len(new) == runs.PARTS and all("/caption-" in name for name in new)
@@ -69,9 +73,8 @@ def test_new_shards_are_computed_alone(tmp_path: Path, out: Path) -> None:
     assert len(after) == 2 * len(before)
 
 
-def test_stage_directories_open_as_they_are(images: Path, tmp_path: Path, out: Path) -> None:
-    runs.finish(runs.write_recipe(tmp_path / "recipe.yaml", images), out)
-    directory = next(out.glob("stages/caption-*"))
+def test_stage_directories_open_as_they_are(finished: Path) -> None:
+    directory = next(finished.glob("stages/caption-*"))
     table = ds.dataset(directory, format="parquet").to_table()
     assert len(table) == runs.SAMPLES
     captions = [c for row in table["creative_captions"].to_pylist() if row for c in row]
@@ -186,22 +189,20 @@ def test_a_part_of_long_texts_stays_one_part(tmp_path: Path, out: Path) -> None:
     assert sum(len(pq.read_table(path)) for path in out.glob("stages/caption-*/part-*")) == 150
 
 
-def test_parts_of_another_size_leave_no_sample_twice(images: Path, tmp_path: Path, out: Path) -> None:
+def test_parts_of_another_size_leave_no_sample_twice(images: Path, tmp_path: Path, copied: Path) -> None:
     recipe = runs.write_recipe(tmp_path / "recipe.yaml", images)
-    runs.finish(recipe, out)
-    text = runs.finish(recipe, out, "--set", "run.part_rows=10")
+    text = runs.finish(recipe, copied, "--set", "run.part_rows=10")
     assert "caption: 12 tables of parts that are not planned any more moved to _aside/" in text
-    directory = next(out.glob("stages/caption-*"))
+    directory = next(copied.glob("stages/caption-*"))
     assert len(ds.dataset(directory, format="parquet").to_table()) == runs.SAMPLES
-    assert "60 done before, 0 to do" in runs.finish(recipe, out), "the first tables come back"
+    assert "60 done before, 0 to do" in runs.finish(recipe, copied), "the first tables come back"
 
 
-def test_a_refused_recipe_leaves_the_run_as_it_was(images: Path, tmp_path: Path, out: Path) -> None:
+def test_a_refused_recipe_leaves_the_run_as_it_was(images: Path, tmp_path: Path, copied: Path) -> None:
     recipe = runs.write_recipe(tmp_path / "recipe.yaml", images)
-    runs.finish(recipe, out)
-    before = (out / "recipe.yaml").read_bytes()
-    runs.finish(recipe, out, "--set", "images.uri=/nowhere", "--set", "caption.draw=all", status=2)
-    assert (out / "recipe.yaml").read_bytes() == before
+    before = (copied / "recipe.yaml").read_bytes()
+    runs.finish(recipe, copied, "--set", "images.uri=/nowhere", "--set", "caption.draw=all", status=2)
+    assert (copied / "recipe.yaml").read_bytes() == before
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])

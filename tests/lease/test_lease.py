@@ -100,7 +100,7 @@ def test_of_many_threads_one_gets_it(directory: Location) -> None:
     found = list[str]()
 
     def work(mine: Lease) -> None:
-        mine.timing = replace(FAST, settle_s=1.0)
+        mine.timing = replace(FAST, settle_s=4.0)
         try:
             mine.acquire(False, lambda line: None)
             found.append("held")

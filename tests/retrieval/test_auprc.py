@@ -14,7 +14,7 @@ from engine.retrieval.recall import Resamples
 pair = st.tuples(st.sampled_from([-1.0, 0.0, 0.25, 0.5, 1.0]), st.booleans())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(pair, min_size=1, max_size=30).filter(lambda rows: any(mark for _, mark in rows)))
 def test_it_is_scikit_learn_s(rows: list[tuple[float, bool]]) -> None:
     scores, matching = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])

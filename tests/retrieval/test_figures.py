@@ -61,7 +61,7 @@ def test_intervals_hold_their_values() -> None:
         assert each.interval.low <= each.interval.value <= each.interval.high
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data())
 def test_recalls_grow_and_categories_add_up(data: st.DataObject) -> None:
     images, texts = data.draw(st.integers(1, 8)), data.draw(st.integers(1, 20))

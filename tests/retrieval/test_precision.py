@@ -35,7 +35,7 @@ lists = st.integers(1, 12).flatmap(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(lists, st.randoms())
 def test_they_are_those_of_the_definitions(marks: list[list[bool]], random: object) -> None:
     queries, ranks = placed(marks)

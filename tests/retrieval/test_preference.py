@@ -15,7 +15,7 @@ ROWS = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(ROWS)
 def test_every_pair_of_a_right_and_another_image(rows: list[tuple[int, bool, float]]) -> None:
     texts = np.array([row[0] for row in rows], np.int64)

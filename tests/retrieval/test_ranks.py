@@ -44,7 +44,7 @@ def check(matrix: Tensor, matches: Matches, block: tuple[int, int]) -> Ranks:
     return found
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_ranks_are_those_of_sorting(data: st.DataObject) -> None:
     images, texts = data.draw(st.integers(1, 9)), data.draw(st.integers(1, 12))

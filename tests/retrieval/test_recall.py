@@ -51,7 +51,7 @@ def test_recall_at_nothing_is_refused() -> None:
         recall(QUERIES, RANKS, 0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_recall_never_falls_with_k(data: st.DataObject) -> None:
     count = data.draw(st.integers(1, 30))
@@ -61,7 +61,7 @@ def test_recall_never_falls_with_k(data: st.DataObject) -> None:
     assert found == sorted(found) and found[-1] == 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_draws_are_means_and_medians_of_drawn_images(data: st.DataObject) -> None:
     images, count = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 12))

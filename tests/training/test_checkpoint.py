@@ -183,7 +183,7 @@ def kept_by_brute_force(scores: list[float | None], keep: int) -> set[int]:
     return set(range(len(scores))[-keep:]) | ({max(numbers)[1]} if numbers else set())
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.none() | st.sampled_from([-1.0, 0.0, 0.25, 0.5]), min_size=1, max_size=7),
     st.integers(1, 3),

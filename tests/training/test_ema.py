@@ -35,7 +35,7 @@ def reference(start: float, values: list[float], decay: float) -> float:
     return mean
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.floats(-10, 10, width=32), min_size=1, max_size=40), st.floats(0.01, 0.9999))
 def test_the_formula(values: list[float], decay: float) -> None:
     weight = parameter(values[0], 3.0)

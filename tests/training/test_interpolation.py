@@ -22,7 +22,7 @@ def weights(seed: int, dtype: torch.dtype) -> dict[str, Tensor]:
     return {name: torch.randn(3, 4, generator=random).to(dtype) for name in ("visual.proj", "text.proj")}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.floats(0, 1), st.sampled_from(FLOATS))
 def test_the_formula(share: float, dtype: torch.dtype) -> None:
     start, tuned = weights(0, dtype), weights(1, dtype)

@@ -185,7 +185,7 @@ def test_captions_of_one_image_do_not_push_each_other_away() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @given(data=st.data())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_shares_over_any_cut_add_up(name: str, data: st.DataObject) -> None:
     count = data.draw(st.integers(1, 12))
     owners = data.draw(st.lists(st.integers(0, 4), min_size=count, max_size=count))

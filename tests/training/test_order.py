@@ -52,7 +52,7 @@ def images_and_batch(draw: st.DrawFn) -> tuple[NDArray[np.int64], int]:
 
 
 @given(images_and_batch(), st.integers(-5, 5), st.integers(0, 3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_shuffled_has_every_caption_once_and_no_image_twice_in_a_batch(
     given_: tuple[NDArray[np.int64], int], seed: int, number: int
 ) -> None:
@@ -73,7 +73,7 @@ def test_shuffled_has_every_caption_once_and_no_image_twice_in_a_batch(
     st.integers(1, 30),
     st.sampled_from(ORDERS[1:]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_other_orders_have_every_caption_once_in_each_stream(
     captions: list[tuple[int, int]], batch: int, order: Order
 ) -> None:
@@ -110,7 +110,7 @@ def test_workers_share_a_batch_without_gap_or_overlap() -> None:
 
 
 @given(images_and_batch(), st.integers(0, 5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_dealing_always_succeeds(given_: tuple[NDArray[np.int64], int], seed: int) -> None:
     image, batch = given_
     count = -(-len(image) // batch)

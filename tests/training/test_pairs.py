@@ -138,7 +138,7 @@ def same(one: Pairs, other: Pairs) -> bool:
 
 
 @given(st.lists(st.integers(0, 20), max_size=4), st.randoms())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_pairs_do_not_depend_on_how_a_run_is_cut_and_in_which_order_parts_come(
     cuts: list[int], random: Any
 ) -> None:

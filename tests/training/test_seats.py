@@ -49,7 +49,7 @@ def test_there_is_room_for_as_many_as_have_processors() -> None:
 def test_what_others_have_reserved_is_no_room(one_left: None, monkeypatch: pytest.MonkeyPatch) -> None:
     assert room(settings(1, 4), print) == 1
     monkeypatch.setattr(seats, "_SAY_S", 0.5)
-    monkeypatch.setattr(seats, "_GIVE_UP_S", 1.5)
+    monkeypatch.setattr(seats, "_GIVE_UP_S", 5.0)
     said = list[str]()
     with pytest.raises(StorageError, match=r"finetune\.workers is \[2, 4\].* room for 1 of at least 2"):
         room(settings(2, 4), said.append)

@@ -49,7 +49,7 @@ def test_smooth_chamfer_s_known_values() -> None:
 
 
 @given(st.permutations(range(4)), st.permutations(range(3)), st.integers(0, 100))
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_the_order_within_a_set_does_not_matter(one: list[int], other: list[int], seed: int) -> None:
     x, y = unit_vectors(3, 4, 5, seed=seed), unit_vectors(2, 3, 5, seed=seed + 1)
     for similarity in (sets.max_over_pairs, CHAMFER):

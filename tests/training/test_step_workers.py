@@ -85,7 +85,7 @@ def on_threads(whole: Whole, edges: list[int], micro: int, method: Tiny) -> list
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_cut_over_any_workers_is_the_joined_batch(data: st.DataObject) -> None:
     """Workers without rows or without readable ones included."""
     count = data.draw(st.integers(2, 10))

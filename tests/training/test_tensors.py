@@ -84,7 +84,7 @@ trees = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(trees)
 def test_any_tree_comes_back_to_the_last_bit(tree: Any) -> None:
     assert same(through_files(tree), tree)

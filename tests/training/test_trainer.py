@@ -113,8 +113,10 @@ def test_ctrl_c_stops_it_and_says_how_to_go_on(undisturbed: Path, tmp_path: Path
     process.wait_for(lambda: gone(children))
 
 
-def test_a_lost_node(undisturbed: Path, tmp_path: Path) -> None:
+def test_a_lost_node(undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = runs.mined(tmp_path, workers=WORKERS, epochs=EPOCHS)
+    # Ray looks every 3 s, and takes a node for lost when five looks in a row failed.
+    monkeypatch.setenv("RAY_health_check_period_ms", "500")
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     try:
         node = cluster.add_node(num_cpus=2)
