@@ -77,7 +77,7 @@ def test_scenes_to_captions_with_the_engine_killed_on_the_way(
 ) -> None:
     """Twice: before anything is committed, and after some parts are."""
     out = tmp_path / "out"
-    process = runs.start(RECIPE, out, *settings(scenes, *MEASURING, "vqascore", "embed"))
+    process = runs.start(RECIPE, out, *settings(scenes, *MEASURING))
     killed = kill_engines(process, out, committed=0)
     killed += kill_engines(process, out, committed=4)
     kept = runs.stamps(out)

@@ -57,7 +57,7 @@ def test_an_actor_that_died_gives_its_turn_back_when_it_starts_again() -> None:
         await turnstile.leave("other", "weights", "a", True)
         return again, await turnstile.enter("lost", "weights", "b")
 
-    assert asyncio.run(asyncio.wait_for(elsewhere(), 60)) == (True, True)
+    assert asyncio.run(asyncio.wait_for(elsewhere(), 5)) == (True, True)
 
 
 def test_an_actor_that_is_gone_for_good_holds_nobody_up() -> None:
@@ -66,7 +66,7 @@ def test_an_actor_that_is_gone_for_good_holds_nobody_up() -> None:
         await turnstile.enter("n", "weights", "gone")
         return await turnstile.enter("n", "weights", "next")
 
-    assert asyncio.run(asyncio.wait_for(follow(), 60)) is True
+    assert asyncio.run(asyncio.wait_for(follow(), 5)) is True
 
 
 def test_what_could_not_be_fetched_the_next_one_tries() -> None:
@@ -78,4 +78,4 @@ def test_what_could_not_be_fetched_the_next_one_tries() -> None:
         await turnstile.leave("n", "weights", "a", False)
         return [first, await second]
 
-    assert asyncio.run(asyncio.wait_for(twice(), 60)) == [True, True]
+    assert asyncio.run(asyncio.wait_for(twice(), 5)) == [True, True]

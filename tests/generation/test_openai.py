@@ -144,10 +144,9 @@ def test_passing_trouble_is_waited_out(trouble: int | str) -> None:
         return web.Response(text='{"choices": ', content_type="application/json")
 
     # A machine that stands still for a while lets a healthy answer come too late as well.
-    hangs = trouble == "hang"
-    responses, server, _ = exchange(handler, [ask("q")], timeout_s=0.3 if hangs else 60)
-    assert responses[0].text == "said q"
-    assert len(server.bodies) >= 3 if hangs else len(server.bodies) == 3
+    patience = 0.3 if trouble == "hang" else 60
+    responses, server, _ = exchange(handler, [ask("q")], timeout_s=patience)
+    assert responses[0].text == "said q" and len(server.bodies) == 3
 
 
 def test_retry_after_is_obeyed() -> None:
@@ -158,7 +157,7 @@ def test_retry_after_is_obeyed() -> None:
 
     begin = time.monotonic()
     responses, _, _ = exchange(handler, [ask("q")])
-    assert responses[0].error is None and 0.6 <= time.monotonic() - begin < 60
+    assert responses[0].error is None and 0.6 <= time.monotonic() - begin < 2
 
 
 def test_a_bad_request_fails_alone() -> None:

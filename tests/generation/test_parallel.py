@@ -1,13 +1,14 @@
-"""How an engine's GPUs are used: all of them, and none that its actor does not have."""
+"""How an engine's GPUs are used: all of them, and none that its actor does not have; what it compiles."""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
 
 from engine.errors import RecipeError
-from engine.generation.vllm_settings import _gpu_arguments
+from engine.generation.vllm_settings import _gpu_arguments, prepare_environment
 from engine.recipe import Vllm
 
 MP = {"distributed_executor_backend": "mp"}
@@ -40,3 +41,16 @@ def test_what_is_not_said_is_tensor_parallel() -> None:
 def test_other_sizes_are_refused(gpus: float, engine: dict[str, int], said: str) -> None:
     with pytest.raises(RecipeError, match=said):
         of(gpus, **engine)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "engine", "disabled"),
+    [(0, {}, "1"), (0, {"enforce_eager": False}, None), (1, {"enforce_eager": True}, None)],
+)
+def test_nothing_is_compiled_for_a_model_that_runs_eagerly_on_cpus(
+    monkeypatch: pytest.MonkeyPatch, gpus: float, engine: dict[str, bool], disabled: str | None
+) -> None:
+    without = {name: value for name, value in os.environ.items() if name != "TORCHDYNAMO_DISABLE"}
+    monkeypatch.setattr(os, "environ", without)
+    prepare_environment(Vllm(backend="vllm", model="m", gpus=gpus, engine=engine))
+    assert os.environ.get("TORCHDYNAMO_DISABLE") == disabled
